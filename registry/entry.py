@@ -1,0 +1,62 @@
+"""Entry: one registered name, who provides it and what it points at."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from registry.errors import BrokenEntryError
+
+_TARGET = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<attribute>\w+(\.\w+)*)")
+
+LOCAL = "local"
+"""The provider of what a running program registered by hand."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name.
+
+    Attributes:
+        kind: what it is: ``"backbone"``, ``"format"`` …
+        name: as its provider spells it.
+        target: where it is, ``package.module:attribute``; nothing has imported it yet.
+        provider: the installed distribution that it comes from.
+        version: the version of that distribution.
+    """
+
+    kind: str
+    name: str
+    target: str
+    provider: str
+    version: str
+
+    @property
+    def qualified_name(self) -> str:
+        """``provider:name``, which is never ambiguous."""
+        return f"{self.provider}:{self.name}"
+
+    def load(self) -> Any:
+        """Import the module and return what the entry points at.
+
+        Raises:
+            BrokenEntryError: the target is malformed, its import fails in any way (``SystemExit`` included), or the
+                module has no such attribute.
+        """
+        found = _TARGET.fullmatch(self.target.strip())
+        if found is None:
+            raise BrokenEntryError(self, "its value is not of the form package.module:attribute")
+        try:
+            module = importlib.import_module(found["module"])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:  # a plugin may raise anything at all, SystemExit included
+            raise BrokenEntryError(self, f"importing it raised {type(cause).__name__}: {cause}") from cause
+        try:
+            return reduce(getattr, found["attribute"].split("."), module)
+        except AttributeError as cause:
+            where = getattr(module, "__file__", None) or found["module"]
+            raise BrokenEntryError(self, f"{where} has no attribute {found['attribute']!r}") from cause
