@@ -1,0 +1,1 @@
+"""Backbones: from the input tensor to feature maps."""

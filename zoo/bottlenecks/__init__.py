@@ -1,0 +1,1 @@
+"""Bottlenecks: a stage that transforms the output to another width."""

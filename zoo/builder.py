@@ -1,0 +1,94 @@
+"""The builder: from a checked spec to a composed Model; it reaches every component through the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from registry.signature import to_json
+from zoo.errors import PartError, ShapeError
+from zoo.features import Feature
+from zoo.kinds import output_features
+from zoo.model import Model
+from zoo.spec import Input, ParsedSpec, Part, Spec, parse
+
+
+def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
+    """Build the model that a spec describes, with fresh weights.
+
+    The parts are first composed on the meta device, so that parts that do not fit are found before a weight is
+    allocated.
+
+    Args:
+        spec: a complete spec.
+        device: where the weights go; torch's default device unless given.
+
+    Raises:
+        SpecError: a name or a parameter is wrong.
+        ShapeError: two parts do not fit.
+        PartError: a component breaks the contract of its kind.
+    """
+    parsed = parse(spec)
+    model = assemble(parsed, "meta")
+    target = torch.get_default_device() if device is None else torch.device(device)
+    return model if target.type == "meta" else assemble(parsed, target)
+
+
+def assemble(parsed: ParsedSpec, device: torch.device | str) -> Model:
+    """Build the parts of a checked spec one after the other on a device, each told what the one before gives.
+
+    Raises:
+        ShapeError: two parts do not fit.
+        PartError: a component breaks the contract of its kind.
+    """
+    features: tuple[Feature, ...] = (_input_feature(parsed.input),)
+    before = "the input"
+    modules: dict[str, nn.Module] = {}
+    with torch.device(device):
+        for part in parsed.parts:
+            module = modules[part.kind] = _build_part(part, features, before)
+            if part.kind == "head":
+                break
+            given = output_features(module)
+            if given is None:
+                raise PartError(
+                    _provided(part),
+                    "what it builds has no 'features', a tuple of zoo.features.Feature that says what comes out",
+                )
+            features, before = given, f"{part.kind} {part.type}"
+    return Model(modules, spec=parsed.dump(), lock=parsed.lock, features=features)
+
+
+def _input_feature(source: Input) -> Feature:
+    return Feature("input", source.channels, 1, source.size)
+
+
+def _build_part(part: Part, features: tuple[Feature, ...], before: str) -> nn.Module:
+    offers = {"in_channels": features[-1].channels, "in_features": features, "in_size": features[-1].size}
+    for name, stated in part.stated.items():
+        _check_stated(part, name, stated, offers[name], features, before)
+    try:
+        module = part.component(**part.arguments.values, **{name: offers[name] for name in part.signature.offered})
+    except ShapeError as error:
+        raise ShapeError(error.found, error.expected, f"{part.where} after {before}") from error
+    if not isinstance(module, nn.Module):
+        raise PartError(_provided(part), f"it built {type(module).__name__!r}, not a torch.nn.Module")
+    return module
+
+
+def _check_stated(part: Part, name: str, stated: Any, true: Any, features: tuple[Feature, ...], before: str) -> None:
+    # torch.nn.Linear calls its width in_features: a number there is meant so, and is right if the width is.
+    truths = [to_json(true)] + ([features[-1].channels] if name == "in_features" else [])
+    if to_json(stated) not in truths:
+        given = ", ".join(f"{f.name!r} {f.shape_text}" for f in features)
+        raise ShapeError(
+            f"{name}={stated!r} stated",
+            f"{name}={truths[-1]!r}, for {before} gives {given}; leave it out and it is filled in",
+            part.where,
+        )
+
+
+def _provided(part: Part) -> str:
+    return f"{part.where} of {part.entry.provider} {part.entry.version}"

@@ -1,0 +1,107 @@
+"""build: the front door; a name or a spec, with changes and weights, becomes a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Final
+
+from zoo import kinds
+from zoo.builder import compose
+from zoo.errors import FileFormatError, UnknownNameError
+from zoo.model import Model
+from zoo.spec import Spec, merge, named, parse
+from zoo.weights.files import read, rebuild
+
+Change = Mapping[str, Any] | str | None
+"""What a part becomes: parameters to merge, the name of another component, or None for no such part."""
+
+_AS_IT_IS: Final[Any] = object()
+
+
+def build(
+    spec: str | Spec,
+    *,
+    weights: str | PathLike[str] | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    input: Change = _AS_IT_IS,
+    backbone: Change = _AS_IT_IS,
+    neck: Change = _AS_IT_IS,
+    bottleneck: Change = _AS_IT_IS,
+    head: Change = _AS_IT_IS,
+) -> Model:
+    """Build a model.
+
+    Args:
+        spec: the name of a model, or a spec dict.
+        weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones.
+        num_classes: short for ``head={"num_classes": …}``.
+        in_channels: short for ``input={"channels": …}``.
+        input: changes to what the model takes.
+        backbone: changes to this part: parameters to merge, another component's name, or a dict with another
+            ``type``, which replaces the part.
+        neck: the same; None removes the part.
+        bottleneck: the same; None removes the part.
+        head: the same; None removes the part, and the model returns features.
+
+    Returns:
+        The model: in training mode with fresh weights, in evaluation mode with trained ones.
+
+    Raises:
+        UnknownNameError: there is no such model, or there are no such weights for it.
+        SpecError: a name or a parameter in the spec is wrong; all problems are told at once.
+        ShapeError: two parts do not fit; no weight was allocated.
+        WeightsError: the weights cannot be read or do not fit.
+
+    >>> model = build("lenet", num_classes=62)
+    >>> sum(p.numel() for p in model.parameters())
+    66126
+    """
+    changes = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
+    merged = merge(
+        named(spec) if isinstance(spec, str) else spec, {k: c for k, c in changes.items() if c is not _AS_IT_IS}
+    )
+    if num_classes is not None:
+        merged = merge(merged, {"head": {"num_classes": num_classes}})
+    if in_channels is not None:
+        merged = merge(merged, {"input": {"channels": in_channels}})
+    if weights is None:
+        return compose(merged)
+    path = _weights_file(spec, weights)
+    return rebuild(parse(merged), read(path), path)
+
+
+def weights_of(model: str) -> dict[str, str]:
+    """Return the trained weights that are installed for a named model: short name → registered name.
+
+    >>> weights_of("lenet")
+    {'digits': 'lenet.digits'}
+    """
+    short = model.rpartition(":")[2]
+    return {name[len(short) + 1 :]: name for name in kinds.pretrained.names(f"{short}.*")}
+
+
+def _weights_file(spec: str | Spec, weights: str | PathLike[str]) -> Path:
+    text = fspath(weights)
+    if Path(text).suffix.removeprefix(".") in kinds.formats:
+        return Path(text)
+    if text in kinds.pretrained:
+        return _checked(kinds.pretrained.get(text))
+    installed = weights_of(spec) if isinstance(spec, str) else {}
+    if text in installed:
+        return _checked(kinds.pretrained.get(installed[text]))
+    known = tuple(installed) or tuple(kinds.pretrained.names())
+    raise UnknownNameError("pretrained weights", text, known, (), "; a file ends in .safetensors, .pt, .pth or .onnx")
+
+
+def _checked(shipped: kinds.Pretrained) -> Path:
+    try:
+        digest = hashlib.sha256(shipped.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FileFormatError(shipped.path, f"cannot be read: {error.strerror}") from error
+    if digest != shipped.sha256:
+        raise FileFormatError(shipped.path, f"its SHA-256 is {digest}; expected {shipped.sha256}: install it again")
+    return shipped.path

@@ -1,0 +1,120 @@
+"""The ``zoo`` command itself, with nothing imported that ``zoo list`` and ``zoo --help`` can do without."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from registry.errors import ZooError
+from zoo.cli import tables
+
+
+class _Group(click.Group):
+    """Shows our own errors as a message and an exit code, not as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZooError as error:
+            raise click.ClickException(str(error)) from error
+
+
+_LISTED = {"models": "model", "backbones": "backbone", "necks": "neck", "bottlenecks": "bottleneck", "heads": "head",
+           "weights": "weights", "formats": "format"}  # fmt: skip
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zoo-torch", prog_name="zoo")
+def main() -> None:
+    """A PyTorch model zoo that other people can extend without asking."""
+
+
+@main.command("list")
+@click.argument("words", nargs=-1, metavar="[KIND] [PATTERN]")
+@_json
+def list_(words: tuple[str, ...], as_json: bool) -> None:
+    """List what is installed; nothing is imported.
+
+    KIND is one of models, backbones, necks, bottlenecks, heads, weights, formats (all of them unless given); PATTERN
+    is a shell pattern, "resnet*".
+    """
+    from zoo.catalogue import entries
+
+    if len(words) > 2 or (len(words) == 2 and words[0] not in _LISTED):
+        raise click.UsageError(
+            f"expected at most a kind ({', '.join(_LISTED)}) and a pattern, found {' '.join(words)!r}"
+        )
+    kind = _LISTED.get(words[0]) if words else None
+    pattern = "*" if not words or (kind and len(words) == 1) else words[-1]
+    found = entries(kind, pattern)
+    if as_json:
+        fields = ("kind", "name", "provider", "version", "target")
+        tables.print_json([{f: getattr(e, f) for f in fields} for e in found])
+    elif found:
+        tables.print_columns(
+            ("kind", "name", "provider"), [(e.kind, e.name, f"{e.provider} {e.version}") for e in found]
+        )
+    else:
+        click.echo(f"nothing matches {pattern!r}", err=True)
+
+
+@main.command()
+@click.argument("name")
+@_json
+def describe(name: str, as_json: bool) -> None:
+    """Tell all about the models and components called NAME: provider, target, signature, doc, features."""
+    from zoo.catalogue import describe as describe_name
+
+    found = describe_name(name)
+    if as_json:
+        tables.print_json(found)
+    else:
+        click.echo("\n\n".join(tables.description_text(each) for each in found))
+
+
+@main.command()
+@click.argument("file", type=click.Path())
+@_json
+def inspect(file: str, as_json: bool) -> None:
+    """Tell what is in a weights FILE: spec, tensors, sizes; no model is built."""
+    from zoo.weights.inspection import inspect as inspect_file
+
+    found = inspect_file(file)
+    if as_json:
+        tables.print_json(found)
+    else:
+        tables.print_inspection(found)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.option(
+    "--invert", is_flag=True, help="Swap dark and bright first: ink on paper, for weights trained on bright strokes."
+)
+@_json
+def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) -> None:
+    """Classify each IMAGE with MODEL, MODEL:WEIGHTS or a weights FILE."""
+    from zoo.prediction import open_model
+    from zoo.prediction import predict as predict_images
+
+    opened = open_model(model)
+    if opened.record is None:
+        click.echo(
+            f"{model} says nothing of preprocessing or labels: pixels are scaled to [0, 1], classes are numbers",
+            err=True,
+        )
+    found = predict_images(opened, images, invert=invert)
+    if as_json:
+        tables.print_json(found)
+    else:
+        tables.print_columns(
+            ("file", "label", "probability"), [(p.file, p.label, f"{p.probability:.4f}") for p in found]
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

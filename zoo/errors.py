@@ -1,0 +1,180 @@
+"""Every error that zoo raises on purpose: one tree below ZooError, each with its facts as attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+
+from registry.errors import (
+    AmbiguousNameError,
+    BrokenEntryError,
+    NameTakenError,
+    RegistryError,
+    SignatureError,
+    UnknownNameError,
+    ZooError,
+)
+from registry.problem import Problem
+
+__all__ = [
+    "AmbiguousNameError",
+    "BrokenEntryError",
+    "FileFormatError",
+    "ImageError",
+    "MissingProviderError",
+    "MissingSpecError",
+    "NameTakenError",
+    "PartError",
+    "RegistryError",
+    "ShapeError",
+    "SignatureError",
+    "SpecError",
+    "TensorMismatchError",
+    "UnknownNameError",
+    "UnsafeFileError",
+    "WeightsError",
+    "ZooError",
+]
+
+
+class SpecError(ZooError):
+    """A spec is wrong in one place or in several.
+
+    Attributes:
+        problems: every problem, each with its path and what would be right.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in the spec:\n  "
+        super().__init__(count + "\n  ".join(str(p) for p in self.problems))
+
+
+class ShapeError(ZooError):
+    """Two shapes do not fit: of two parts, or of a part and its input.
+
+    A component raises it with the plain facts; the builder adds ``where``.
+
+    Attributes:
+        found: what there is.
+        expected: what would fit, and how to get it.
+        where: which part of which spec, ``"spec.head (linear)"``; empty until the builder knows.
+    """
+
+    def __init__(self, found: str, expected: str, where: str = "") -> None:
+        self.found = found
+        self.expected = expected
+        self.where = where
+        super().__init__(f"{where + ': ' if where else ''}found {found}; expected {expected}")
+
+
+class PartError(ZooError):
+    """A component breaks the contract of its kind: what it builds cannot be composed.
+
+    Attributes:
+        where: which part, with the provider.
+        reason: what it lacks.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"{where}: {reason}")
+
+
+class WeightsError(ZooError):
+    """Root of the errors about weights files.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str | PathLike[str], message: str) -> None:
+        self.path = fspath(path)
+        super().__init__(f"{self.path}: {message}")
+
+
+class FileFormatError(WeightsError):
+    """A file is not what its name says, is damaged, or ends too early.
+
+    Attributes:
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.reason = reason
+        super().__init__(path, reason)
+
+
+class UnsafeFileError(WeightsError):
+    """A pickle holds more than tensors; nothing of it was run.
+
+    Attributes:
+        reason: what it asked for.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.reason = reason
+        super().__init__(path, f"refused, and nothing in it was run: {reason}")
+
+
+class MissingSpecError(WeightsError):
+    """A file holds tensors but does not say of which model."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(path, "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict")
+
+
+class MissingProviderError(WeightsError):
+    """An artifact needs a component whose distribution is not installed here.
+
+    Attributes:
+        requirements: what to install, ``("acme-zoo==0.3",)``.
+        reason: the names that could not be found.
+    """
+
+    def __init__(self, path: str | PathLike[str], requirements: Sequence[str], reason: str) -> None:
+        self.requirements = tuple(requirements)
+        self.reason = reason
+        super().__init__(
+            path, f"needs what is not installed here: pip install {' '.join(self.requirements)} ({reason})"
+        )
+
+
+class TensorMismatchError(WeightsError):
+    """The tensors of a file and of a model do not correspond; the model was not touched.
+
+    Attributes:
+        missing: names that the model has and the file lacks.
+        unexpected: names that the file has and the model lacks.
+        different: names whose shapes differ, with both, as text.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], missing: Sequence[str], unexpected: Sequence[str], different: Sequence[str]
+    ) -> None:
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.different = tuple(different)
+        named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
+        facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
+        super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
+
+
+class ImageError(ZooError):
+    """A file cannot be read as an image.
+
+    Attributes:
+        path: the file.
+        reason: why.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.path = fspath(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

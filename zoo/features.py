@@ -1,0 +1,87 @@
+"""Feature: what is known of one tensor that passes from one part to the next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zoo.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What is known of one tensor that passes from one part to the next.
+
+    Attributes:
+        name: what it is called: ``"layer4"``.
+        channels: its width, the second dimension of the tensor.
+        stride: how many pixels of the input one of its own stands for, along each axis.
+        size: its spatial size; ``()`` for a vector, None where it depends on an input whose size is not known.
+
+    >>> Feature("layer4", channels=512, stride=32, size=(7, 7)).shape_text
+    '512×7×7'
+    >>> Feature("fc", channels=84, size=()).is_vector
+    True
+    """
+
+    name: str
+    channels: int
+    stride: int = 1
+    size: tuple[int, ...] | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """True for a tensor ``(N, C)``."""
+        return self.size == ()
+
+    @property
+    def numel(self) -> int | None:
+        """How many numbers one sample has, or None where the size is not known."""
+        return None if self.size is None else self.channels * math.prod(self.size)
+
+    @property
+    def shape_text(self) -> str:
+        """The shape of one sample, for messages."""
+        sizes = ("?",) if self.size is None else self.size
+        return "×".join(str(n) for n in (self.channels, *sizes))
+
+
+def last(features: tuple[Feature, ...]) -> Feature:
+    """Return the deepest feature.
+
+    Raises:
+        ShapeError: there is none.
+    """
+    if not features:
+        raise ShapeError("no feature at all", "at least one from the stage before")
+    return features[-1]
+
+
+def last_vector(features: tuple[Feature, ...]) -> Feature:
+    """Return the deepest feature, which has to be a vector.
+
+    Raises:
+        ShapeError: it is a map, or there is none.
+    """
+    feature = last(features)
+    if not feature.is_vector:
+        raise ShapeError(
+            f"the map {feature.name!r} ({feature.shape_text})",
+            "a vector; put a neck such as 'gap' or 'flatten' before it",
+        )
+    return feature
+
+
+def require_maps(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """Return the features, all of which have to be maps.
+
+    Raises:
+        ShapeError: one is a vector, or there is none.
+    """
+    last(features)
+    for feature in features:
+        if feature.is_vector:
+            raise ShapeError(
+                f"the vector {feature.name!r} ({feature.shape_text})", "maps with a spatial size, before any pooling"
+            )
+    return features

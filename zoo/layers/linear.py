@@ -1,0 +1,57 @@
+"""LinearBlock: a linear layer, optionally normalised, activated and dropped out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from zoo.layers.init import Init, InitName, initialised
+
+
+def linear(in_features: int, out_features: int, *, bias: bool = True, init: InitName | Init = "default") -> nn.Linear:
+    """Make a linear layer, initialised once.
+
+    Shape:
+        ``(N, in_features)`` → ``(N, out_features)``.
+    """
+    return initialised(lambda device: nn.Linear(in_features, out_features, bias=bias, device=device), init)
+
+
+class LinearBlock(nn.Module):
+    """Linear → norm → activation → dropout.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        norm: makes the normalisation for a width.
+        activation: makes the activation.
+        dropout: share of outputs zeroed in training.
+        bias: whether the linear layer adds one.
+        init: how the linear layer starts.
+
+    Shape:
+        ``(N, in_features)`` → ``(N, out_features)``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        norm: Callable[[int], nn.Module],
+        activation: Callable[[], nn.Module],
+        dropout: float = 0.0,
+        bias: bool = True,
+        init: InitName | Init = "default",
+    ) -> None:
+        super().__init__()
+        self.linear = linear(in_features, out_features, bias=bias, init=init)
+        self.norm = norm(out_features)
+        self.activation = activation()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.activation(self.norm(self.linear(x)))
+        return self.dropout(x)  # type: ignore[no-any-return]

@@ -1,0 +1,90 @@
+"""Normalisation layers by name, for vectors and for maps of one to three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from zoo.errors import ShapeError
+
+NormName = Literal["batch", "group", "layer", "none"]
+
+_BATCH_NORMS: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Norm:
+    """A normalisation and its numbers.
+
+    Attributes:
+        type: ``batch`` (Ioffe, Szegedy, ICML 2015), ``group`` (Wu, He, "Group Normalization", ECCV 2018), ``layer``
+            (Ba, Kiros, Hinton, arXiv 1607.06450; over the channels at each position of a map) or ``none``.
+        groups: how many groups, for ``group`` alone; it has to divide the channels.
+        eps: what is added to the variance.
+        momentum: the weight of a new batch in the running statistics, for ``batch`` alone.
+    """
+
+    type: NormName = "batch"
+    groups: PositiveInt = 32
+    eps: NonNegativeFloat = 1e-5
+    momentum: NonNegativeFloat = 0.1
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of a map, at each position by itself.
+
+    Shape:
+        maps ``(N, C, *spatial)`` → the same.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def norm_maker(norm: NormName | Norm, dims: int) -> Callable[[int], nn.Module]:
+    """Return what makes the normalisation layer for a number of channels.
+
+    Args:
+        norm: a name, or a name with its numbers.
+        dims: spatial dimensions: 0 for vectors, 2 for images.
+
+    Raises:
+        ShapeError: from the result, where groups do not divide the channels.
+
+    >>> norm_maker("batch", dims=2)(8)
+    BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
+    """
+    plan = Norm(type=norm) if isinstance(norm, str) else norm
+
+    def make(channels: int) -> nn.Module:
+        match plan.type:
+            case "batch":
+                return _BATCH_NORMS[dims](channels, eps=plan.eps, momentum=plan.momentum)
+            case "group":
+                return _group_norm(plan, channels)
+            case "layer":
+                return (ChannelLayerNorm if dims else nn.LayerNorm)(channels, eps=plan.eps)
+            case "none":
+                return nn.Identity()
+
+    return make
+
+
+def is_none(norm: NormName | Norm) -> bool:
+    """Tell whether there is no normalisation, so that a convolution before it needs its bias."""
+    return (norm if isinstance(norm, str) else norm.type) == "none"
+
+
+def _group_norm(plan: Norm, channels: int) -> nn.GroupNorm:
+    if channels % plan.groups:
+        fitting = ", ".join(str(g) for g in range(min(channels, plan.groups), 0, -1) if channels % g == 0)
+        raise ShapeError(
+            f"{channels} channels for a group norm of {plan.groups} groups",
+            f'a number of groups that divides {channels} ({fitting}), as in {{"type": "group", "groups": …}}',
+        )
+    return nn.GroupNorm(plan.groups, channels, eps=plan.eps)

@@ -1,0 +1,1 @@
+"""Named models: specs with a name, numbers only."""

@@ -1,0 +1,1 @@
+"""Trained weights that ship with the package: an artifact and a record for each."""

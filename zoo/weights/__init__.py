@@ -1,0 +1,1 @@
+"""Weights in and out: one file a format, saving, loading, and the proof that nothing changed."""

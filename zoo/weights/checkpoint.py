@@ -1,0 +1,163 @@
+"""Checkpoint: the tensors of a model and what a file says about them, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zoo.errors import FileFormatError, ZooError
+from zoo.record import Record
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from zoo.model import Model
+
+METADATA_KEY = "zoo"
+"""Where each format keeps the JSON of an :class:`Artifact`."""
+
+
+class Port(BaseModel):
+    """One input or output of a model: its name and shape, with names for the axes that may vary."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    shape: tuple[int | str, ...]
+
+
+class Artifact(BaseModel):
+    """What a file says about its tensors, so that it can rebuild the model alone.
+
+    Attributes:
+        zoo: version of this record itself.
+        spec: the normalised spec.
+        lock: the version of each distribution that provided a part.
+        aliases: for each name of a tied tensor but the first, the first.
+        inputs: what the model takes.
+        outputs: what it returns.
+        record: what the weights were trained on, if it is known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    zoo: int = 1
+    spec: dict[str, Any]
+    lock: dict[str, str]
+    aliases: dict[str, str] = {}
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    record: Record | None = None
+
+    def dump(self) -> str:
+        """Return the JSON of this record; the same record gives the same text."""
+        return self.model_dump_json(exclude_none=False)
+
+    @classmethod
+    def parse(cls, text: str | bytes, path: str | PathLike[str]) -> Artifact:
+        """Read the JSON of a record.
+
+        Raises:
+            FileFormatError: it is not one; ``path`` is named.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise FileFormatError(path, f"its description is damaged: {where or 'JSON'}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a model and what a file says about them.
+
+    Attributes:
+        tensors: every tensor of ``state_dict()`` by name, those tied to another left out.
+        aliases: for each name left out, the name under which the tensor is.
+        artifact: what the file says; None for a file from elsewhere.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    artifact: Artifact | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All names of ``state_dict()``, tied ones too."""
+        return [*self.tensors, *self.aliases]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return all tensors by name; tied ones are the same object."""
+        return {**self.tensors, **{alias: self.tensors[name] for alias, name in self.aliases.items()}}
+
+    @classmethod
+    def of(cls, model: Model) -> Checkpoint:
+        """Return the checkpoint of a model: its tensors, detached, and its description.
+
+        Raises:
+            ZooError: ``state_dict()`` holds something that is no tensor, or a tensor on the meta device.
+        """
+        state = model.state_dict(keep_vars=True)
+        for name, tensor in state.items():
+            if not isinstance(tensor, torch.Tensor):
+                raise ZooError(
+                    f"state_dict() has {name!r} of type {type(tensor).__name__!r}; only tensors can be saved"
+                )
+            if tensor.is_meta:
+                raise ZooError(
+                    f"{name!r} is on the meta device and has no values to save; build the model on a real device"
+                )
+        aliases = tied(state)
+        tensors = {name: tensor.detach() for name, tensor in state.items() if name not in aliases}
+        artifact = Artifact(
+            spec=model.spec,
+            lock=model.lock,
+            aliases=aliases,
+            inputs=(input_port(model),),
+            outputs=output_ports(model),
+            record=model.record,
+        )
+        return cls(tensors, aliases, artifact)
+
+
+def input_port(model: Model) -> Port:
+    """Describe what a model takes."""
+    source = model.spec["input"]
+    return Port(name="image", shape=("batch", source["channels"], *(source["size"] or ("height", "width"))))
+
+
+def output_ports(model: Model) -> tuple[Port, ...]:
+    """Describe what a model returns: the logits of its head or, without one, its features."""
+    head = model.spec["head"]
+    if head is not None:
+        return (Port(name="logits", shape=("batch", head["num_classes"]) if "num_classes" in head else ("batch",)),)
+    return tuple(
+        Port(name=f.name, shape=("batch", f.channels, *(("height", "width") if f.size is None else f.size)))
+        for f in model.features
+    )
+
+
+def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors on the CPU, contiguous, each with a storage of its own size; most are returned as they are."""
+    plain = {}
+    for name, tensor in tensors.items():
+        here = tensor.cpu().contiguous()
+        fits = here.untyped_storage().nbytes() == here.nbytes
+        plain[name] = here if fits else here.clone(memory_format=torch.contiguous_format)
+    return plain
+
+
+def tied(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return, for each name of a tensor that has an earlier name, the first one.
+
+    Args:
+        state: tensors as they are in the model: ``state_dict(keep_vars=True)``; detached copies have lost their
+            identity.
+    """
+    firsts: dict[int, str] = {}
+    return {name: firsts[id(t)] for name, t in state.items() if firsts.setdefault(id(t), name) != name}

@@ -1,0 +1,75 @@
+"""inspect: what is in a weights file, told without building a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from zoo.record import Record
+from zoo.weights.files import read
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """One tensor in a file: its name, its dtype (``"float32"``), its shape, its size in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a weights file.
+
+    Attributes:
+        file: its path.
+        size: its size in bytes.
+        spec: the spec of the model, None in a file from elsewhere.
+        lock: the distributions that the model needs.
+        aliases: names that stand for a tensor of another name.
+        record: what the weights were trained on, if the file says so.
+        tensors: every tensor.
+    """
+
+    file: str
+    size: int
+    spec: dict[str, Any] | None
+    lock: dict[str, str]
+    aliases: dict[str, str]
+    record: Record | None
+    tensors: tuple[TensorFact, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the tensors hold."""
+        return sum(math.prod(t.shape) for t in self.tensors)
+
+
+def inspect(path: str | PathLike[str]) -> Inspection:
+    """Tell what is in a weights file; no model is built.
+
+    Raises:
+        FileFormatError: the file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+    """
+    path = Path(path)
+    checkpoint = read(path)
+    artifact = checkpoint.artifact
+    facts = (
+        TensorFact(name, str(t.dtype).removeprefix("torch."), tuple(t.shape), t.nbytes)
+        for name, t in checkpoint.tensors.items()
+    )
+    return Inspection(
+        file=str(path),
+        size=path.stat().st_size,
+        spec=artifact.spec if artifact else None,
+        lock=artifact.lock if artifact else {},
+        aliases=dict(checkpoint.aliases),
+        record=artifact.record if artifact else None,
+        tensors=tuple(facts),
+    )

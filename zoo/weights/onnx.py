@@ -1,0 +1,191 @@
+"""The ONNX format: the graph runs in onnxruntime, and its initializers are the state dict, bit for bit and by name.
+
+The exporter is told to fold and merge nothing. What it still loses (``num_batches_tracked``, unused and tied tensors)
+is kept beside the graph, in the file's metadata, as a small safetensors blob.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import safetensors.torch
+import torch
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import TensorProto, numpy_helper
+
+from zoo.errors import FileFormatError, WeightsError
+from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint, plain_tensors
+from zoo.weights.durable import replacing
+from zoo.weights.parity import bit_equal
+from zoo.weights.sniff import likeness
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+
+NAMES_KEY = f"{METADATA_KEY}.initializers"
+"""Metadata: for each tensor that the graph holds, the name of its initializer (JSON)."""
+
+TENSORS_KEY = f"{METADATA_KEY}.tensors"
+"""Metadata: the tensors that the graph does not hold (safetensors, base64)."""
+
+_DTYPES: dict[int, torch.dtype] = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.INT8: torch.int8,
+    TensorProto.INT16: torch.int16,
+    TensorProto.INT32: torch.int32,
+    TensorProto.INT64: torch.int64,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.BOOL: torch.bool,
+}
+
+
+class OnnxFormat:
+    """Reads and writes ``.onnx`` files with a dynamic batch dimension."""
+
+    def write(self, model: Model, checkpoint: Checkpoint, path: Path) -> None:
+        """Export the model and write it, whole or not at all; the model stays as it is.
+
+        Raises:
+            WeightsError: the graph is larger than a protobuf message can be, 2 GiB.
+        """
+        if checkpoint.artifact is None:
+            raise WeightsError(
+                path, "an ONNX file needs the description of the model: make it with Checkpoint.of(model)"
+            )
+        proto = _export(model, checkpoint.artifact)
+        _strip(proto)
+        graph = {i.name: i for i in proto.graph.initializer}
+        held, kept = {}, {}
+        for name, tensor in plain_tensors(checkpoint.tensors).items():
+            spellings = [name, *(alias for alias, first in checkpoint.aliases.items() if first == name)]
+            found = next((s for s in spellings if s in graph and bit_equal(_tensor(graph[s], path), tensor)), None)
+            if found is None:
+                kept[name] = tensor
+            else:
+                held[name] = found
+        onnx.helper.set_model_props(
+            proto,
+            {
+                METADATA_KEY: checkpoint.artifact.dump(),
+                NAMES_KEY: json.dumps(held),
+                TENSORS_KEY: base64.b64encode(safetensors.torch.save(kept)).decode(),
+            },
+        )
+        try:
+            blob = proto.SerializeToString(deterministic=True)
+        except (EncodeError, ValueError) as error:
+            raise WeightsError(
+                path, f"the model does not fit into one ONNX file, which may have 2 GiB: {error}"
+            ) from error
+        with replacing(path) as temporary:
+            temporary.write_bytes(blob)
+
+    def read(self, path: Path) -> Checkpoint:
+        """Read the initializers of a file.
+
+        Raises:
+            FileFormatError: it is damaged, ends too early, is of another kind, or keeps its tensors in other files.
+        """
+        try:
+            proto = onnx.load(path, load_external_data=False)
+        except (DecodeError, OSError, ValueError) as error:
+            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from error
+        if not proto.graph.node:
+            raise FileFormatError(path, f"not a whole ONNX file (it has no graph){likeness(path)}")
+        graph = {i.name: i for i in proto.graph.initializer}
+        metadata = {p.key: p.value for p in proto.metadata_props}
+        if METADATA_KEY not in metadata:
+            return Checkpoint({name: _tensor(i, path) for name, i in graph.items()})
+        artifact = Artifact.parse(metadata[METADATA_KEY], path)
+        try:
+            held: dict[str, str] = json.loads(metadata[NAMES_KEY])
+            tensors = {name: _tensor(graph[initializer], path) for name, initializer in held.items()}
+            tensors |= safetensors.torch.load(base64.b64decode(metadata[TENSORS_KEY], validate=True))
+        except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+            raise FileFormatError(path, f"its metadata is damaged ({type(error).__name__}: {error})") from error
+        return Checkpoint(tensors, artifact.aliases, artifact)
+
+
+def _export(model: Model, artifact: Artifact) -> onnx.ModelProto:
+    port = artifact.inputs[0]
+    least = max(64, getattr(model.backbone, "min_size", 1))
+    # Two samples: the exporter takes a dimension of one for a constant.
+    shape = [2, *(n if isinstance(n, int) else least for n in port.shape[1:])]
+    dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+    with _evaluating(model), torch.no_grad():
+        program: Any = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            optimize=False,  # the optimizer folds BatchNorm and merges equal tensors
+            verbose=False,  # it prints on stdout
+            external_data=False,
+            input_names=[port.name],
+            output_names=[p.name for p in artifact.outputs],
+            dynamic_shapes=(dynamic,),
+        )
+    proto: onnx.ModelProto = program.model_proto
+    return proto
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Drop what says how the exporter ran: the metadata of nodes and values holds paths of this machine."""
+    graph = proto.graph
+    graphs = [graph, *proto.functions]
+    for owner in graphs:
+        for node in owner.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in owner.value_info:
+            del value.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    for initializer in graph.initializer:
+        del initializer.metadata_props[:]
+    del graph.metadata_props[:]
+
+
+def _tensor(proto: TensorProto, path: Path) -> torch.Tensor:
+    if proto.data_location == TensorProto.EXTERNAL:
+        raise FileFormatError(path, f"initializer {proto.name!r} is kept in another file, which cannot be read yet")
+    dtype = _DTYPES.get(proto.data_type)
+    if dtype is None:
+        kind = TensorProto.DataType.Name(proto.data_type)
+        raise FileFormatError(path, f"initializer {proto.name!r} is of type {kind}, which has no counterpart here")
+    if not proto.HasField("raw_data"):
+        return torch.from_numpy(numpy_helper.to_array(proto).copy()).to(dtype)
+    count = torch.Size(proto.dims).numel()
+    if len(proto.raw_data) != count * dtype.itemsize:
+        found, needed = len(proto.raw_data), count * dtype.itemsize
+        raise FileFormatError(
+            path, f"initializer {proto.name!r} has {found} bytes; its shape {list(proto.dims)} needs {needed}"
+        )
+    if not count:
+        return torch.empty(tuple(proto.dims), dtype=dtype)
+    return torch.frombuffer(bytearray(proto.raw_data), dtype=dtype).reshape(tuple(proto.dims))
+
+
+ONNX = OnnxFormat()

@@ -1,0 +1,81 @@
+"""The PyTorch format: a plain state dict that ``torch.load(weights_only=True)`` opens; the artifact rides along.
+
+The artifact is an attribute of the ordered dict, where ``load_state_dict`` and everything else ignores it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo.errors import FileFormatError, UnsafeFileError
+from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint, plain_tensors
+from zoo.weights.durable import replacing
+from zoo.weights.sniff import likeness
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+
+
+class PyTorch:
+    """Reads and writes ``.pt`` and ``.pth`` files; reading maps the file and never runs anything of it."""
+
+    def write(self, model: Model, checkpoint: Checkpoint, path: Path) -> None:
+        """Write an artifact, whole or not at all."""
+        plain = plain_tensors(checkpoint.tensors)
+        state = OrderedDict(
+            (name, plain[checkpoint.aliases.get(name, name)]) for name in model.state_dict() if name in checkpoint.names
+        )
+        if checkpoint.artifact is not None:
+            setattr(state, METADATA_KEY, checkpoint.artifact.dump())
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            # A file object, not its name: torch writes the name of a file into it.
+            torch.save(state, file)
+
+    def read(self, path: Path) -> Checkpoint:
+        """Map a file.
+
+        Raises:
+            UnsafeFileError: it is a pickle that holds more than a plain state dict.
+            FileFormatError: it is damaged, ends too early or is of another kind.
+        """
+        state = _unpickle(path)
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise UnsafeFileError(path, f"it holds a {type(state).__name__}, not a plain state dict of named tensors")
+        others = {name: type(value).__name__ for name, value in state.items() if not isinstance(value, torch.Tensor)}
+        if others:
+            named = ", ".join(f"{name!r} ({kind})" for name, kind in list(others.items())[:5])
+            raise UnsafeFileError(path, f"it holds more than tensors, so it is no plain state dict: {named}")
+        text = getattr(state, METADATA_KEY, None)
+        artifact = Artifact.parse(text, path) if isinstance(text, str) else None
+        aliases = dict(artifact.aliases) if artifact else {}
+        tensors = {name: tensor for name, tensor in state.items() if name not in aliases}
+        return Checkpoint(tensors, aliases, artifact)
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        # Files from before torch 1.6 are no zip and cannot be mapped.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        global_name = _between(str(error), "Unsupported global: GLOBAL ", " was not an allowed")
+        if global_name is None and "nsupported" not in str(error):
+            raise FileFormatError(path, f"not a whole PyTorch file ({reason}){likeness(path)}") from error
+        raise UnsafeFileError(path, f"it asks for {global_name}" if global_name else reason) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise FileFormatError(path, f"not a whole PyTorch file ({reason}){likeness(path)}") from error
+
+
+def _between(text: str, before: str, after: str) -> str | None:
+    _, found, rest = text.partition(before)
+    return rest.partition(after)[0] if found else None
+
+
+PT = PyTorch()
