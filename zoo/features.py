@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zoo.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,18 @@ def require_maps(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
                 f"the vector {feature.name!r} ({feature.shape_text})", "maps with a spatial size, before any pooling"
             )
     return features
+
+
+def require_shape(tensor: torch.Tensor, feature: Feature) -> None:
+    """Check that a tensor has the size that a part was built for; for parts that only fit one size.
+
+    Raises:
+        ShapeError: its channels or its spatial size are others.
+    """
+    found = tuple(tensor.shape[1:])
+    if found != (feature.channels, *(feature.size or ())):
+        raise ShapeError(
+            f"{feature.name!r} of {'×'.join(str(n) for n in found)}",
+            f"{feature.shape_text}, for which the model was built; for any size use the neck 'gap' or 'adaptive_pool'",
+            "model input",
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from zoo.errors import ShapeError
-from zoo.features import Feature
+from zoo.features import Feature, require_shape
 from zoo.layers.activation import ActivationName, activation_maker
 from zoo.layers.init import Init, InitName
 from zoo.layers.linear import LinearBlock
@@ -50,7 +50,8 @@ class MLP(nn.Module):
         init: InitName | Init = "default",
     ) -> None:
         super().__init__()
-        width = Feature("input", in_channels, size=in_size).numel
+        self.source = Feature("input", in_channels, size=in_size)
+        width = self.source.numel
         if width is None:
             raise ShapeError("an input of unknown size", "its size in the spec, such as input.size = [32, 32]")
         make_norm, make_activation = norm_maker(norm, dims=0), activation_maker(activation)
@@ -63,4 +64,6 @@ class MLP(nn.Module):
         self.features = (Feature("hidden", hidden[-1], size=()),)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not torch.compiler.is_compiling():
+            require_shape(x, self.source)
         return (self.layers(x.flatten(1)),)

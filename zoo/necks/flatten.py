@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from zoo.errors import ShapeError
-from zoo.features import Feature, last
+from zoo.features import Feature, last, require_shape
 
 
 class Flatten(nn.Module):
@@ -28,7 +28,7 @@ class Flatten(nn.Module):
 
     def __init__(self, in_features: tuple[Feature, ...]) -> None:
         super().__init__()
-        feature = last(in_features)
+        self.source = feature = last(in_features)
         width = feature.numel
         if width is None:
             raise ShapeError(
@@ -38,4 +38,6 @@ class Flatten(nn.Module):
         self.features = (Feature(feature.name, width, feature.stride, size=()),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if not torch.compiler.is_compiling():
+            require_shape(maps[-1], self.source)
         return (maps[-1].flatten(1),)

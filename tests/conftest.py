@@ -1,0 +1,67 @@
+"""What several tests need: random weights, an installed plugin, and a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+PLUGINS = Path(__file__).parent / "plugin"
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def randomise() -> Callable[[nn.Module], nn.Module]:
+    """Fill every parameter and buffer, BatchNorm statistics included, with random numbers of a sane size."""
+
+    def fill(module: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for name, tensor in module.state_dict().items():
+                if name.endswith("running_var"):
+                    tensor.uniform_(0.5, 2.0)
+                elif tensor.is_floating_point():
+                    fan_in = tensor[0].numel() if tensor.dim() > 1 else 16
+                    tensor.normal_(0.0, fan_in**-0.5)
+                else:
+                    tensor.random_(0, 1000)
+        return module
+
+    return fill
+
+
+def run_python(code: str, *paths: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, with folders put before what is installed."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ZOO_PLUGINS")}
+    env = {**inherited, "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment}
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, timeout=300)
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return run_python
+
+
+def pip_install(plugin: Path, target: Path) -> Path:
+    """Install a distribution for real, without the network."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
+         "--no-build-isolation", "--target", str(target), str(plugin)],
+        check=True,
+    )  # fmt: skip
+    return target
+
+
+@pytest.fixture(scope="session")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip installed acme-zoo 0.3."""
+    return pip_install(PLUGINS / "acme-zoo", tmp_path_factory.mktemp("site"))

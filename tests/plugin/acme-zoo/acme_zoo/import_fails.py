@@ -1,0 +1,1 @@
+raise RuntimeError("the shared library libacme.so is too old")
