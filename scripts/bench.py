@@ -61,7 +61,9 @@ def loading(name: str, aim: float, folder: Path) -> Iterator[Row]:
         return [p.sum() for p in zoo.load(artifact).parameters()]
 
     other = ("torchvision build + torch.load + load_state_dict", peer)
-    yield Row(f"load {name} ({artifact.stat().st_size / 1e6:.0f} MB)", ("zoo.load", lambda: zoo.load(artifact)), other, aim)
+    yield Row(
+        f"load {name} ({artifact.stat().st_size / 1e6:.0f} MB)", ("zoo.load", lambda: zoo.load(artifact)), other, aim
+    )
     yield Row(f"load {name}, every weight summed", ("zoo.load + sum", touched), other)
 
 
@@ -80,7 +82,12 @@ def rows(folder: Path) -> Iterator[Row]:
     """Return every row; what a row needs is made when it is reached."""
     zoo_command = str(Path(sys.executable).with_name("zoo"))
     timm_listing = process(sys.executable, "-c", "import timm; timm.list_models()")
-    yield Row("list models, cold process", ("zoo list", process(zoo_command, "list")), ("timm.list_models()", timm_listing), 15)
+    yield Row(
+        "list models, cold process",
+        ("zoo list", process(zoo_command, "list")),
+        ("timm.list_models()", timm_listing),
+        15,
+    )
     for name in ("resnet18", "vgg16"):
         yield from building(name)
     yield from loading("vgg16", 40, folder)

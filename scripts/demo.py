@@ -100,9 +100,7 @@ def main(sheet: Path) -> None:
             for index, j in enumerate(journeys):
                 facts = (name, f"{parameters:,}", f"{accuracy:.2%}") if index == 0 else ("", "", "")
                 last = index == len(journeys) - 1
-                table.add_row(
-                    *facts, j.format, f"{j.bytes:,}", str(j.tensors), f"{j.difference:.1e}", end_section=last
-                )
+                table.add_row(*facts, j.format, f"{j.bytes:,}", str(j.tensors), f"{j.difference:.1e}", end_section=last)
     Console(width=max(110, Console().width)).print(table)
     sheet.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(test, predictions, sheet)

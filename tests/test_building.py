@@ -65,7 +65,7 @@ def test_weights_by_name_by_full_name_and_by_file(tmp_path: Path) -> None:
 def test_unknown_models_and_weights_are_answered_with_what_there_is() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown model 'resnet1O' \(did you mean resnet18"):
         zoo.build("resnet1O")
-    with pytest.raises(UnknownNameError, match="unknown pretrained weights 'imagenet'; registered: digits; a file ends"):
+    with pytest.raises(UnknownNameError, match="unknown weights 'imagenet'; registered: digits; a file ends"):
         zoo.build("lenet", weights="imagenet")
     with pytest.raises(UnknownNameError, match=r"registered: lenet.digits, resnet-lite.digits, vgg-lite.digits"):
         zoo.build("resnet18", weights="imagenet")

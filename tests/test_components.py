@@ -27,7 +27,10 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "neck:gap": [{}],
     "neck:identity": [{}],
     "bottleneck:conv1x1": [{}, {"out_channels": 4, "norm": "none", "activation": "identity"}],
-    "bottleneck:linear": [{}, {"out_features": 8, "norm": "batch", "activation": "hardswish", "dropout": 0.5, "bias": False}],
+    "bottleneck:linear": [
+        {},
+        {"out_features": 8, "norm": "batch", "activation": "hardswish", "dropout": 0.5, "bias": False},
+    ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
 }

@@ -94,7 +94,7 @@ def _weights_file(spec: str | Spec, weights: str | PathLike[str]) -> Path:
     if text in installed:
         return _checked(kinds.pretrained.get(installed[text]))
     known = tuple(installed) or tuple(kinds.pretrained.names())
-    raise UnknownNameError("pretrained weights", text, known, (), "; a file ends in .safetensors, .pt, .pth or .onnx")
+    raise UnknownNameError("weights", text, known, (), "; a file ends in .safetensors, .pt, .pth or .onnx")
 
 
 def _checked(shipped: kinds.Pretrained) -> Path:

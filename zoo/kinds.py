@@ -99,7 +99,7 @@ bottlenecks = Registry("zoo.bottlenecks", kind="bottleneck", builtin=DISTRIBUTIO
 heads = Registry("zoo.heads", kind="head", builtin=DISTRIBUTION, check=_component_fault)
 models = Registry("zoo.models", kind="model", builtin=DISTRIBUTION, check=_model_fault)
 formats = Registry("zoo.formats", kind="format", builtin=DISTRIBUTION, check=_format_fault)
-pretrained = Registry("zoo.weights", kind="pretrained weights", builtin=DISTRIBUTION, check=_pretrained_fault)
+pretrained = Registry("zoo.weights", kind="weights", builtin=DISTRIBUTION, check=_pretrained_fault)
 
 COMPONENTS: Mapping[str, Registry] = {
     "backbone": backbones,

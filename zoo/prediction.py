@@ -154,7 +154,7 @@ def open_model(text: str) -> Model:
         weights = next(iter(installed))
     if not weights:
         hint = "; give a weights file, or MODEL:WEIGHTS"
-        raise UnknownNameError("pretrained weights", f"{model}.*", tuple(installed), (), hint)
+        raise UnknownNameError("weights", f"{model}.*", tuple(installed), (), hint)
     return build(model, weights=weights)
 
 

@@ -13,7 +13,9 @@ from zoo.builder import compose
 from zoo.spec import named
 from zoo.weights.parity import compare
 
-CLASSICS = [f"resnet{n}" for n in (18, 34, 50, 101, 152)] + [f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")]
+CLASSICS = [f"resnet{n}" for n in (18, 34, 50, 101, 152)] + [
+    f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")
+]
 
 _RULES = [
     (r"^backbone\.layers\.(\d+)\.", r"features.\1."),
@@ -72,10 +74,18 @@ def test_gradients_and_statistics_of_a_training_step_are_torchvisions(pair) -> N
     grads = {their_name(n, name): p.grad for n, p in ours.named_parameters()}
     for n, p in theirs.named_parameters():
         torch.testing.assert_close(grads[n], p.grad, rtol=0, atol=0)
-    assert compare({their_name(n, name): b for n, b in ours.named_buffers()}, dict(theirs.named_buffers())).differing == ()
+    assert (
+        compare({their_name(n, name): b for n, b in ours.named_buffers()}, dict(theirs.named_buffers())).differing == ()
+    )
 
 
 def test_published_parameter_counts() -> None:
-    counts = {"lenet": 61_706, "resnet18": 11_689_512, "resnet50": 25_557_032, "vgg11_bn": 132_868_840, "vgg16": 138_357_544}
+    counts = {
+        "lenet": 61_706,
+        "resnet18": 11_689_512,
+        "resnet50": 25_557_032,
+        "vgg11_bn": 132_868_840,
+        "vgg16": 138_357_544,
+    }
     for name, count in counts.items():
         assert sum(p.numel() for p in compose(named(name), "meta").parameters()) == count

@@ -24,7 +24,9 @@ def test_vectors_keep_their_shape(norm) -> None:
 
 
 def test_groups_that_do_not_divide_are_an_error_with_those_that_do() -> None:
-    with pytest.raises(ShapeError, match=r"found 12 channels for a group norm of 8 groups; .* divides 12 \(6, 4, 3, 2, 1\)"):
+    with pytest.raises(
+        ShapeError, match=r"found 12 channels for a group norm of 8 groups; .* divides 12 \(6, 4, 3, 2, 1\)"
+    ):
         norm_maker(Norm(type="group", groups=8), dims=2)(12)
 
 

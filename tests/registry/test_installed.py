@@ -9,7 +9,9 @@ import pytest
 
 
 def listed(python, *paths: Path, **environment: str) -> dict[str, str]:
-    code = "import json, zoo.kinds as k; print(json.dumps({e.qualified_name: e.version for e in k.backbones.entries()}))"
+    code = (
+        "import json, zoo.kinds as k; print(json.dumps({e.qualified_name: e.version for e in k.backbones.entries()}))"
+    )
     return json.loads(python(code, *paths, **environment).stdout)
 
 

@@ -1,0 +1,119 @@
+"""The zoo command: text for people, JSON for programs, errors with an exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import digits
+import pytest
+from click.testing import CliRunner
+
+import zoo
+from zoo.cli import main
+
+
+def run(*words: str | Path, fails: int = 0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == fails, result.output
+    return result
+
+
+def told(*words: str | Path):
+    return json.loads(run(*words, "--json").stdout)
+
+
+def test_everything_is_listed_unless_a_kind_or_pattern_is_given() -> None:
+    lines = run("list").stdout.splitlines()
+    assert lines[0].split() == ["kind", "name", "provider"]
+    assert ["backbone", "resnet_lite", "zoo-torch", zoo.__version__] in [line.split() for line in lines]
+    assert {line.split()[0] for line in lines[1:]} == {
+        "model", "backbone", "neck", "bottleneck", "head", "weights", "format",
+    }  # fmt: skip
+
+
+def test_a_kind_and_a_pattern_narrow_the_list() -> None:
+    assert [e["name"] for e in told("list", "models", "vgg1?")] == ["vgg11", "vgg13", "vgg16", "vgg19"]
+    assert {e["kind"] for e in told("list", "lenet")} == {"model", "backbone"}
+    assert told("list", "necks", "gap") == [
+        {
+            "kind": "neck",
+            "name": "gap",
+            "provider": "zoo-torch",
+            "version": zoo.__version__,
+            "target": "zoo.necks.pool:GlobalAveragePool",
+        }
+    ]
+
+
+def test_nothing_that_matches_is_an_empty_list() -> None:
+    assert told("list", "models", "nothing") == []
+    result = run("list", "models", "nothing")
+    assert (result.stdout, result.stderr) == ("", "nothing matches 'nothing'\n")
+
+
+def test_a_misspelt_kind_is_answered_with_the_kinds() -> None:
+    assert "expected at most a kind (models, backbones," in run("list", "modls", "x", fails=2).stderr
+
+
+def test_describe_tells_provider_target_signature_doc_and_features() -> None:
+    text = run("describe", "vgg_lite").stdout
+    for fact in ("zoo-torch", "zoo.backbones.vgg:VGG", "layers: tuple", "stage5: 512×7×7, stride 32", "Simonyan"):
+        assert fact in text
+    backbone = next(d for d in told("describe", "vgg_lite") if d["kind"] == "backbone")
+    assert set(backbone) == {"kind", "name", "provider", "version", "target", "signature", "doc", "features", "spec"}
+    assert backbone["features"][-1] == {"name": "stage5", "channels": 512, "stride": 32, "size": [7, 7]}
+
+
+@pytest.mark.parametrize("format_", ["pt", "safetensors", "onnx"])
+def test_inspect_tells_spec_tensors_and_sizes(format_: str, tmp_path: Path) -> None:
+    model = zoo.build("lenet", weights="digits")
+    file = zoo.save(model, tmp_path / f"x.{format_}")
+    found = told("inspect", file)
+    assert found["spec"] == model.spec
+    assert found["size"] == file.stat().st_size
+    assert {t["name"] for t in found["tensors"]} == set(model.state_dict())
+    assert {"name": "head.fc.weight", "dtype": "float32", "shape": [10, 84], "bytes": 3360} in found["tensors"]
+    text = run("inspect", file).stdout
+    assert "10 tensors, 61,706 numbers" in text
+    assert "test_accuracy 0.99" in text
+    assert re.search(r"head\.fc\.weight +float32  10×84 +3,360", text)
+
+
+def test_predict_prints_a_row_an_image(tmp_path: Path) -> None:
+    test = digits.split()["test"]
+    files = []
+    for index in range(3):
+        files.append(tmp_path / f"{index}.png")
+        test.images[index].save(files[-1])
+    found = told("predict", "lenet:digits", *files)
+    assert [set(p) for p in found] == [{"file", "label", "probability"}] * 3
+    assert [p["file"] for p in found] == [str(f) for f in files]
+    assert [p["label"] for p in found] == [str(n) for n in test.labels[:3].tolist()]
+    assert run("predict", "lenet", *files).stdout.splitlines()[0].split() == ["file", "label", "probability"]
+
+
+def test_predict_says_when_a_file_knows_no_labels(tmp_path: Path) -> None:
+    digits.split()["test"].images[0].save(tmp_path / "x.png")
+    file = zoo.save(zoo.build("lenet"), tmp_path / "x.pt")
+    assert "says nothing of preprocessing or labels" in run("predict", file, tmp_path / "x.png").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("describe", "lenett"), "Error: unknown model or component 'lenett' (did you mean lenet?); registered: "),
+        (("inspect", "nothing.pt"), "Error: nothing.pt: there is no such file"),
+        (("predict", "lenet", "nothing.png"), "Error: nothing.png: there is no such file"),
+        (("predict", "vgg16", "nothing.png"), "Error: unknown weights 'vgg16.*'; registered: none"),
+    ],
+)
+def test_an_error_is_a_message_and_an_exit_code(words: tuple[str, ...], message: str) -> None:
+    result = run(*words, fails=1)
+    assert result.stderr.startswith(message)
+    assert "Traceback" not in result.output
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"zoo, version {zoo.__version__}\n"

@@ -1,0 +1,239 @@
+"""Files that are missing, damaged, of another kind or hostile: each is an error of ours, and nothing in it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+import zoo
+from zoo.errors import FileFormatError, MissingSpecError, TensorMismatchError, UnsafeFileError, WeightsError
+from zoo.weights.checkpoint import Artifact
+
+FORMATS = ("pt", "safetensors", "onnx")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("saved")
+    return {format_: zoo.save(zoo.build("lenet"), folder / f"lenet.{format_}") for format_ in FORMATS}
+
+
+@pytest.mark.parametrize("read", [zoo.load, zoo.inspect])
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_missing_file_is_named(read, format_: str, tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="there is no such file") as caught:
+        read(tmp_path / f"x.{format_}")
+    assert caught.value.path == str(tmp_path / f"x.{format_}")
+    (tmp_path / f"d.{format_}").mkdir()
+    with pytest.raises(FileFormatError, match="is a folder, not a file"):
+        read(tmp_path / f"d.{format_}")
+
+
+@pytest.mark.parametrize("call", [zoo.load, lambda path: zoo.save(zoo.build("lenet"), path)], ids=["load", "save"])
+def test_a_suffix_that_names_no_format_is_answered_with_those_that_do(call, tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        call(tmp_path / "x.h5")
+    assert caught.value.reason == "suffix '.h5' names no format; expected one of .onnx, .pt, .pth, .safetensors"
+    with pytest.raises(FileFormatError, match="no suffix names no format"):
+        call(tmp_path / "x")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(format_: str, share: float, saved: dict[str, Path], tmp_path: Path) -> None:
+    whole = saved[format_].read_bytes()
+    part = tmp_path / f"part.{format_}"
+    part.write_bytes(whole[: int(len(whole) * share)])
+    for read in (zoo.load, zoo.inspect):
+        with pytest.raises(FileFormatError, match="not a whole"):
+            read(part)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("other", FORMATS)
+def test_a_file_of_another_kind_is_refused_and_recognised(
+    format_: str, other: str, saved: dict[str, Path], tmp_path: Path
+) -> None:
+    if format_ == other:
+        assert zoo.load(saved[format_]).spec["backbone"]["type"] == "lenet"
+        return
+    disguised = tmp_path / f"x.{format_}"
+    disguised.write_bytes(saved[other].read_bytes())
+    like = {"pt": "a zip, which torch.save writes", "safetensors": "safetensors", "onnx": "ONNX"}[other]
+    with pytest.raises(FileFormatError, match=f"it begins like {like}"):
+        zoo.load(disguised)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 100, b"\xff" * 1000, os.urandom(4096)], ids=len)
+def test_noise_is_refused(format_: str, content: bytes, tmp_path: Path) -> None:
+    noise = tmp_path / f"noise.{format_}"
+    noise.write_bytes(content)
+    with pytest.raises(WeightsError):
+        zoo.load(noise)
+
+
+class _Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ("torch.save", r"it asks for posix\.mkdir$"),
+        (2, r"it asks for posix\.mkdir$"),
+        (4, r"it holds what no plain state dict does \(Unsupported operand \d+\)$"),
+        (5, r"it holds what no plain state dict does \(Unsupported operand \d+\)$"),
+    ],
+)
+def test_a_pickle_with_code_is_refused_and_never_run(protocol: int | str, message: str, tmp_path: Path) -> None:
+    mark, file = tmp_path / "ran", tmp_path / "x.pt"
+    bomb = {"a": 1, "bomb": _Bomb(mark)}
+    torch.save(bomb, file) if isinstance(protocol, str) else file.write_bytes(pickle.dumps(bomb, protocol))
+    with pytest.raises(UnsafeFileError, match=f"refused, and nothing in it was run: {message}"):
+        zoo.load(file, spec="lenet")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "no plain state dict: 'state_dict' (dict), 'epoch' (int)"),
+        ([torch.ones(1)], "it holds a list, not a plain state dict"),
+        ({1: torch.ones(1)}, "it holds a dict, not a plain state dict"),
+    ],
+)
+def test_a_pickle_that_is_no_plain_state_dict_is_refused(content: object, reason: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(UnsafeFileError) as caught:
+        zoo.load(tmp_path / "x.pt", spec="lenet")
+    assert reason in str(caught.value)
+
+
+def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
+    torch.save(zoo.build("lenet"), tmp_path / "x.pt")
+    with pytest.raises(UnsafeFileError, match=r"it asks for zoo\.model\.Model"):
+        zoo.load(tmp_path / "x.pt")
+
+
+def test_a_file_from_elsewhere_needs_a_spec_and_loads_with_it(tmp_path: Path) -> None:
+    model = zoo.build("lenet")
+    torch.save(dict(model.state_dict()), tmp_path / "x.pt")
+    with pytest.raises(
+        MissingSpecError, match=r"carries no spec; say what it holds: zoo\.load\(path, spec='resnet18'\)"
+    ):
+        zoo.load(tmp_path / "x.pt")
+    back = zoo.load(tmp_path / "x.pt", spec="lenet")
+    assert torch.equal(back.head.fc.weight, model.head.fc.weight)
+    torch.save(dict(model.state_dict()), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert torch.equal(zoo.load(tmp_path / "old.pt", spec=model.spec).head.fc.weight, model.head.fc.weight)
+
+
+def test_tensors_that_do_not_correspond_are_listed(tmp_path: Path) -> None:
+    state = dict(zoo.build("lenet").state_dict())
+    state["extra"] = state.pop("head.fc.bias")
+    state["head.fc.weight"] = torch.zeros(10, 83)
+    state["backbone.stages.0.conv.bias"] = torch.zeros(6, dtype=torch.int64)
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(TensorMismatchError) as caught:
+        zoo.load(tmp_path / "x.pt", spec="lenet")
+    assert caught.value.missing == ("head.fc.bias",)
+    assert caught.value.unexpected == ("extra",)
+    assert caught.value.different == (
+        "backbone.stages.0.conv.bias int64[6] for float32[6]",
+        "head.fc.weight float32[10, 83] for float32[10, 84]",
+    )
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'x.pt'}: its tensors do not fit the model: 1 missing (head.fc.bias);"
+    )
+
+
+def with_artifact(source: Path, target: Path, text: str) -> Path:
+    """Copy a safetensors file with another description in its header."""
+    data = source.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = {"zoo": text}
+    head = json.dumps(header).encode()
+    target.write_bytes(struct.pack("<Q", len(head)) + head + data[8 + length :])
+    return target
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("not json", FileFormatError, "its description is damaged: JSON: Invalid JSON"),
+        ("[]", FileFormatError, "its description is damaged"),
+        ('{"spec": 3, "lock": {}}', FileFormatError, "its description is damaged: spec: Input should be an object"),
+        (
+            '{"spec": {"backbone": "lenet"}, "lock": {}, "aliases": {"a": "b"}}',
+            FileFormatError,
+            "other names stand for tensors that are not there: b",
+        ),
+        ('{"spec": {"backbone": {"type": "os.system"}}, "lock": {"evil-zoo": "1"}}', WeightsError,
+         r"pip install evil-zoo==1 \(backbone 'os.system'\)"),
+        ('{"spec": {"backbone": "mlp"}, "lock": {}}', zoo.ZooError, "an input of unknown size"),
+    ],
+)  # fmt: skip
+def test_a_damaged_or_hostile_description_is_refused(
+    text: str, error: type[Exception], message: str, saved: dict[str, Path], tmp_path: Path
+) -> None:
+    file = with_artifact(saved["safetensors"], tmp_path / "x.safetensors", text)
+    with pytest.raises(error, match=message):
+        zoo.load(file)
+
+
+def test_a_file_of_another_component_version_says_what_it_was_made_with(saved: dict[str, Path], tmp_path: Path) -> None:
+    artifact = json.loads(Artifact(spec={"backbone": {"type": "swin"}}, lock={"acme-zoo": "0.3"}).dump())
+    file = with_artifact(saved["safetensors"], tmp_path / "x.safetensors", json.dumps(artifact))
+    with pytest.raises(zoo.ZooError, match=r"pip install acme-zoo==0\.3 \(backbone 'swin'\)") as caught:
+        zoo.load(file)
+    assert caught.value.requirements == ("acme-zoo==0.3",)
+
+
+def test_onnx_tensors_that_disagree_with_their_shape_are_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    proto.graph.initializer[0].dims[0] += 1
+    onnx.save(proto, tmp_path / "x.onnx")
+    with pytest.raises(FileFormatError, match=r"initializer '.*' has \d+ bytes; its shape \[.*\] needs \d+"):
+        zoo.load(tmp_path / "x.onnx")
+
+
+def test_onnx_tensors_in_other_files_are_never_followed(saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    first = proto.graph.initializer[0]
+    first.ClearField("raw_data")
+    first.data_location = onnx.TensorProto.EXTERNAL
+    first.external_data.add(key="location", value="../../etc/passwd")
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileFormatError, match="is kept in another file"):
+        zoo.load(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("key", ["zoo.initializers", "zoo.tensors"])
+@pytest.mark.parametrize("value", ["", "{", "[]", "3", "null", "!!", '{"a": 1}'])
+def test_damaged_onnx_metadata_is_refused(key: str, value: str, saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    for prop in proto.metadata_props:
+        if prop.key == key:
+            prop.value = value
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(WeightsError):
+        zoo.load(tmp_path / "x.onnx")
+
+
+def test_a_model_without_values_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(zoo.ZooError, match="'backbone.stages.0.conv.weight' is on the meta device"):
+        zoo.save(zoo.build("lenet").to("meta"), tmp_path / "x.pt")
+    assert list(tmp_path.iterdir()) == []
