@@ -1,4 +1,4 @@
-"""The benchmark: zoo and a peer in turn, in one process run; the ratio says more than either time on a shared machine."""
+"""The benchmark: zoo and a peer in turn, in one run; the ratio says more than either time on a shared machine."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ def run_python(code: str, *paths: Path, **environment: str) -> subprocess.Comple
     """Run code in a fresh interpreter, with folders put before what is installed."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ZOO_PLUGINS")}
     env = {**inherited, "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment}
-    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, timeout=300, check=False
+    )
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_weights_by_name_by_full_name_and_by_file(tmp_path: Path) -> None:
 def test_unknown_models_and_weights_are_answered_with_what_there_is() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown model 'resnet1O' \(did you mean resnet18"):
         zoo.build("resnet1O")
-    with pytest.raises(UnknownNameError, match="unknown weights 'imagenet'; registered: digits; a file ends"):
+    with pytest.raises(UnknownNameError, match=r"unknown weights 'imagenet'; registered: digits; a file ends"):
         zoo.build("lenet", weights="imagenet")
     with pytest.raises(UnknownNameError, match=r"registered: lenet.digits, resnet-lite.digits, vgg-lite.digits"):
         zoo.build("resnet18", weights="imagenet")
@@ -82,7 +82,7 @@ def test_weights_that_do_not_fit_are_an_error_with_both_shapes() -> None:
 
 
 def test_a_short_cut_that_a_model_has_no_use_for_is_an_error() -> None:
-    with pytest.raises(SpecError, match="spec.head.type: missing"):
+    with pytest.raises(SpecError, match=r"spec.head.type: missing"):
         zoo.build({"backbone": "resnet_lite"}, num_classes=3)
 
 

@@ -21,7 +21,7 @@ def heavy_imports(python, code: str) -> set[str]:
     [
         "import zoo",
         "import registry",
-        "import zoo; zoo.list_models('res*'); zoo.list_components('head'); zoo.list_weights(); dir(zoo); zoo.__version__",
+        "import zoo; zoo.list_models('res*'); zoo.list_components('head'); zoo.list_weights(); dir(zoo)",
         "from zoo.cli import main; main(['list'], standalone_mode=False)",
         "from zoo.cli import main; main(['list', 'models', 'res*', '--json'], standalone_mode=False)",
         "from zoo.cli import main; main(['--help'], standalone_mode=False)",

@@ -1,4 +1,4 @@
-"""ResNet and VGG against torchvision: the same parameters in the same order and, with the same values, the same outputs."""
+"""ResNet and VGG against torchvision: the same parameters in the same order and, with equal values, equal outputs."""
 
 from __future__ import annotations
 

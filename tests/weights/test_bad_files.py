@@ -234,6 +234,6 @@ def test_damaged_onnx_metadata_is_refused(key: str, value: str, saved: dict[str,
 
 
 def test_a_model_without_values_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(zoo.ZooError, match="'backbone.stages.0.conv.weight' is on the meta device"):
+    with pytest.raises(zoo.ZooError, match=r"'backbone.stages.0.conv.weight' is on the meta device"):
         zoo.save(zoo.build("lenet").to("meta"), tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,14 @@ from zoo.weights.durable import replacing
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     file.write_text("old")
-    with pytest.raises(RuntimeError, match="half-way"), replacing(file) as temporary:
-        temporary.write_text("ne")
-        raise RuntimeError("half-way")
+
+    def write_half() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        write_half()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -30,7 +35,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("zoo.weights.safetensors.save_file", full)
-    with pytest.raises(WeightsError, match="what was there before is intact: .*No space left on device"):
+    with pytest.raises(WeightsError, match=r"what was there before is intact: .*No space left on device"):
         zoo.save(zoo.build("lenet"), file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
