@@ -26,6 +26,7 @@ class Entry:
         target: where it is, ``package.module:attribute``; nothing has imported it yet.
         provider: the installed distribution that it comes from.
         version: the version of that distribution.
+        namespace: the namespace that made it, for a library with models of its own; its name then begins with it.
     """
 
     kind: str
@@ -33,11 +34,12 @@ class Entry:
     target: str
     provider: str
     version: str
+    namespace: str = ""
 
     @property
     def qualified_name(self) -> str:
         """``provider:name``, which is never ambiguous."""
-        return f"{self.provider}:{self.name}"
+        return self.name if self.namespace else f"{self.provider}:{self.name}"
 
     def load(self) -> Any:
         """Import the module and return what the entry points at.

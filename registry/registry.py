@@ -27,17 +27,27 @@ class Registry:
         kind: what one entry is called in messages, ``"backbone"``.
         builtin: the distribution whose names win.
         check: tells what is wrong with a loaded object, or None if it is fit for use.
+        namespaces: a registry of libraries with models of their own: one called ``timm`` makes ``timm:resnet50d`` a
+            name here. Each has ``names(kind)``, ``component(kind, name)`` and the name of its ``distribution``.
     """
 
     def __init__(
-        self, group: str, *, kind: str, builtin: str, check: Callable[[Any], str | None] | None = None
+        self,
+        group: str,
+        *,
+        kind: str,
+        builtin: str,
+        check: Callable[[Any], str | None] | None = None,
+        namespaces: Registry | None = None,
     ) -> None:
         self.group = group
         self.kind = kind
         self._builtin = canonical_provider(builtin)
         self._check = check or _anything
+        self._namespaces = namespaces
         self._local: dict[str, Entry] = {}
         self._loaded: dict[Entry, Any] = {}
+        self._within: dict[Entry, tuple[Any, Mapping[str, Entry]]] = {}
         self._index: tuple[scan.Scan, Mapping[str, tuple[Entry, ...]]] | None = None
 
     def __repr__(self) -> str:
@@ -47,7 +57,15 @@ class Registry:
         return bool(self._candidates(name))
 
     def entries(self, pattern: str = "*") -> tuple[Entry, ...]:
-        """Return the entries whose name fits a shell pattern, sorted by name; nothing is imported."""
+        """Return the entries whose name fits a shell pattern, sorted by name; nothing is imported.
+
+        The names of a library with models of its own are listed for a pattern that names it, ``"timm:*"``, alone, for
+        that imports the library.
+        """
+        namespace, _, within = pattern.rpartition(":")
+        if namespace and self._namespaces is not None and namespace in self._namespaces:
+            named = self._of_namespace(namespace).values()
+            return tuple(e for e in named if matches(e.name.partition(":")[2], within))
         every = [e for named in self._by_name().values() for e in named] + list(self._local.values())
         return tuple(
             sorted((e for e in every if matches(e.name, pattern)), key=lambda e: (canonical(e.name), e.provider))
@@ -73,6 +91,10 @@ class Registry:
         if candidates:
             raise AmbiguousNameError(self.kind, name, candidates)
         known = self.names()
+        namespace = name.rpartition(":")[0]
+        if namespace and self._namespaces is not None and namespace in self._namespaces:
+            alike = nearest(name, [e.name for e in self._of_namespace(namespace).values()])
+            raise UnknownNameError(self.kind, name, known, alike, f", and the names of {namespace}")
         raise UnknownNameError(self.kind, name, known, nearest(name.rpartition(":")[2], known))
 
     def get(self, name: str) -> Any:
@@ -95,7 +117,10 @@ class Registry:
             return self._loaded[entry]
         # No lock: importlib has one a module, and holding ours around it would deadlock with a plugin that asks the
         # registry while it is being imported.
-        loaded = entry.load()
+        if entry.namespace and self._namespaces is not None:
+            loaded = self._namespaces.get(entry.namespace).component(self.kind, entry.name.partition(":")[2])
+        else:
+            loaded = entry.load()
         reason = self._check(loaded)
         if reason is not None:
             raise BrokenEntryError(entry, reason)
@@ -147,8 +172,31 @@ class Registry:
             there = (*there, self._local[form])
         if provider:
             wanted = canonical_provider(provider)
-            return tuple(e for e in there if canonical_provider(e.provider) == wanted)
+            found = tuple(e for e in there if canonical_provider(e.provider) == wanted)
+            if not found and self._namespaces is not None and provider in self._namespaces:
+                within = self._of_namespace(provider).get(form)
+                found = (within,) if within else ()
+            return found
         return tuple(e for e in there if canonical_provider(e.provider) == self._builtin) or there
+
+    def _of_namespace(self, name: str) -> Mapping[str, Entry]:
+        """Return the entries of a library with models of its own, by the canonical form of their name within it.
+
+        The first call imports the library.
+        """
+        from importlib.metadata import version
+
+        if self._namespaces is None:
+            return {}
+        told = self._namespaces.find(name)
+        library = self._namespaces.load(told)
+        if told not in self._within or self._within[told][0] is not library:
+            source = (library.distribution, version(library.distribution), told.name)
+            entries = (
+                Entry(self.kind, f"{told.name}:{model}", told.target, *source) for model in library.names(self.kind)
+            )
+            self._within[told] = (library, {canonical(e.name.partition(":")[2]): e for e in entries})
+        return self._within[told][1]
 
     def _by_name(self) -> Mapping[str, tuple[Entry, ...]]:
         latest = scan.latest()

@@ -88,7 +88,9 @@ def test_parts_that_do_not_fit_are_named_with_both_sides(
 ) -> None:
     devices = []
     real = builder.assemble
-    monkeypatch.setattr(builder, "assemble", lambda parsed, device: devices.append(str(device)) or real(parsed, device))
+    monkeypatch.setattr(
+        builder, "assemble", lambda p, device, **more: devices.append(str(device)) or real(p, device, **more)
+    )
     with pytest.raises(ShapeError) as caught:
         compose(spec)
     assert str(caught.value) == message

@@ -84,13 +84,7 @@ def test_a_component_is_the_same_on_the_meta_device(kind: str, name: str, varian
 @pytest.mark.parametrize("value", ["3", -1, [[]], {"a": 1}, 1e999], ids=repr)
 def test_hostile_parameters_are_errors_of_ours(kind: str, name: str, variant: dict, value: object) -> None:
     spec = spec_around(kind, name, variant)
-    parameters = [p.name for p in kinds_signature(kind, name).parameters]
+    parameters = [p.name for p in kinds.signature_of(kinds.COMPONENTS[kind].get(name)).parameters]
     for parameter in parameters:
         with pytest.raises(SpecError, match=rf"^spec\.{kind}\.{parameter}"):
             compose({**spec, kind: {"type": name, **variant, parameter: value}}, "meta")
-
-
-def kinds_signature(kind: str, name: str):
-    from registry import Signature
-
-    return Signature.of(kinds.COMPONENTS[kind].get(name), kinds.OFFERED)

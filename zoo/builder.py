@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from registry.signature import to_json
+from zoo import kinds
 from zoo.errors import PartError, ShapeError
 from zoo.features import Feature
 from zoo.kinds import output_features
@@ -31,13 +32,18 @@ def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
         PartError: a component breaks the contract of its kind.
     """
     parsed = parse(spec)
-    model = assemble(parsed, "meta")
+    model = assemble(parsed, "meta", initialise=False)
     target = torch.get_default_device() if device is None else torch.device(device)
     return model if target.type == "meta" else assemble(parsed, target)
 
 
-def assemble(parsed: ParsedSpec, device: torch.device | str) -> Model:
+def assemble(parsed: ParsedSpec, device: torch.device | str, *, initialise: bool = True) -> Model:
     """Build the parts of a checked spec one after the other on a device, each told what the one before gives.
+
+    Args:
+        parsed: the spec.
+        device: where the weights go.
+        initialise: False where the weights are about to be replaced, so that a part need not find good ones.
 
     Raises:
         ShapeError: two parts do not fit.
@@ -48,7 +54,7 @@ def assemble(parsed: ParsedSpec, device: torch.device | str) -> Model:
     modules: dict[str, nn.Module] = {}
     with torch.device(device):
         for part in parsed.parts:
-            module = modules[part.kind] = _build_part(part, features, before)
+            module = modules[part.kind] = _build_part(part, features, before, initialise)
             if part.kind == "head":
                 break
             given = output_features(module)
@@ -65,8 +71,13 @@ def _input_feature(source: Input) -> Feature:
     return Feature("input", source.channels, 1, source.size)
 
 
-def _build_part(part: Part, features: tuple[Feature, ...], before: str) -> nn.Module:
-    offers = {"in_channels": features[-1].channels, "in_features": features, "in_size": features[-1].size}
+def _build_part(part: Part, features: tuple[Feature, ...], before: str, initialise: bool) -> nn.Module:
+    offers = {
+        "in_channels": features[-1].channels,
+        "in_features": features,
+        "in_size": features[-1].size,
+        kinds.INITIALISE: initialise,
+    }
     for name, stated in part.stated.items():
         _check_stated(part, name, stated, offers[name], features, before)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry import Entry, Registry, Signature, UnknownNameError, ZooError, nearest
+from registry import Entry, Registry, UnknownNameError, ZooError, nearest
 from zoo import kinds
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _describe_model(entry: Entry) -> Description:
 def _describe_component(registry: Registry, entry: Entry) -> Description:
     component = registry.load(entry)
     features = _default_features(entry) if entry.kind == "backbone" else None
-    signature = tuple(str(p) for p in Signature.of(component, kinds.OFFERED).parameters)
+    signature = tuple(str(p) for p in kinds.signature_of(component).parameters)
     doc = inspect.getdoc(component) or ""
     return Description(entry.kind, entry.name, entry.provider, entry.version, entry.target, signature, doc, features)
 

@@ -5,7 +5,7 @@ Nothing here imports torch: listing what is installed has to stay instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,6 +28,12 @@ OFFERED = ("in_channels", "in_features", "in_size")
 channels and the spatial size (or None) of the last one. A backbone gets the input of the model as its one feature.
 """
 
+INITIALISE = "initialise"
+"""One more parameter that the builder fills in, never a spec: False where the weights are about to be replaced.
+
+A component that can start from weights of its own, or whose initialisation is slow, leaves them out then.
+"""
+
 PARTS = ("backbone", "neck", "bottleneck", "head")
 """The four kinds of component, in the order in which data passes through them."""
 
@@ -41,6 +47,25 @@ class Component(Protocol):
     """
 
     features: tuple[Feature, ...]
+
+
+class Namespace(Protocol):
+    """A library with many models of its own, usable in specs as ``namespace:model``: ``timm:resnet50d``.
+
+    Registered in ``zoo.providers`` under the name of the namespace. Both methods may import the library; nothing is
+    asked of them before a spec or a pattern names the namespace.
+
+    Attributes:
+        distribution: the installed distribution that the models come from, for the lock.
+    """
+
+    distribution: str
+
+    def names(self, kind: str) -> Sequence[str]:
+        """Return the names of the components of one kind, without the namespace."""
+
+    def component(self, kind: str, name: str) -> Callable[..., Any]:
+        """Return one of them: what an entry point of that kind would point at."""
 
 
 class Format(Protocol):
@@ -66,11 +91,20 @@ class Pretrained(Protocol):
     sha256: str
 
 
+def signature_of(component: Callable[..., Any]) -> Signature:
+    """Return what a spec may state of a component, and what the builder offers it.
+
+    Raises:
+        SignatureError: its signature cannot serve as a schema.
+    """
+    return Signature.of(component, (*OFFERED, INITIALISE))
+
+
 def _component_fault(loaded: Any) -> str | None:
     if not callable(loaded):
         return f"it is {type(loaded).__name__!r}, not a class or function"
     try:
-        signature = Signature.of(loaded, OFFERED)
+        signature = signature_of(loaded)
     except SignatureError as fault:
         return fault.reason
     if any(p.name == "type" for p in signature.parameters):
@@ -93,10 +127,20 @@ def _pretrained_fault(loaded: Any) -> str | None:
     return None if isinstance(loaded, Pretrained) else "it lacks model, path or sha256"
 
 
-backbones = Registry("zoo.backbones", kind="backbone", builtin=DISTRIBUTION, check=_component_fault)
-necks = Registry("zoo.necks", kind="neck", builtin=DISTRIBUTION, check=_component_fault)
-bottlenecks = Registry("zoo.bottlenecks", kind="bottleneck", builtin=DISTRIBUTION, check=_component_fault)
-heads = Registry("zoo.heads", kind="head", builtin=DISTRIBUTION, check=_component_fault)
+def _namespace_fault(loaded: Any) -> str | None:
+    lacking = [name for name in ("names", "component", "distribution") if not hasattr(loaded, name)]
+    return f"it has no {' and no '.join(lacking)}" if lacking else None
+
+
+def _components(kind: str) -> Registry:
+    return Registry(f"zoo.{kind}s", kind=kind, builtin=DISTRIBUTION, check=_component_fault, namespaces=providers)
+
+
+providers = Registry("zoo.providers", kind="provider", builtin=DISTRIBUTION, check=_namespace_fault)
+backbones = _components("backbone")
+necks = _components("neck")
+bottlenecks = _components("bottleneck")
+heads = _components("head")
 models = Registry("zoo.models", kind="model", builtin=DISTRIBUTION, check=_model_fault)
 formats = Registry("zoo.formats", kind="format", builtin=DISTRIBUTION, check=_format_fault)
 pretrained = Registry("zoo.weights", kind="weights", builtin=DISTRIBUTION, check=_pretrained_fault)

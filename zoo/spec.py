@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import PositiveInt
@@ -80,8 +81,9 @@ class ParsedSpec:
 
     @property
     def lock(self) -> dict[str, str]:
-        """The version of every provider that takes part."""
-        return {part.entry.provider: part.entry.version for part in sorted(self.parts, key=lambda p: p.entry.provider)}
+        """The version of every distribution that takes part, zoo's own included."""
+        taking_part = {part.entry.provider: part.entry.version for part in self.parts}
+        return dict(sorted({kinds.DISTRIBUTION: version(kinds.DISTRIBUTION), **taking_part}.items()))
 
 
 def named(name: str) -> dict[str, Any]:
@@ -196,9 +198,9 @@ def _parse_part(kind: str, given: Any) -> tuple[Part | None, list[Problem]]:
         component = kinds.COMPONENTS[kind].load(entry)
     except RegistryError as error:
         return None, [Problem(f"{path}.type", str(error), error)]
-    signature = Signature.of(component, kinds.OFFERED)
-    stated = {key: given[key] for key in signature.offered if key in given}
+    signature = kinds.signature_of(component)
+    stated = {key: given[key] for key in signature.offered if key in given and key in kinds.OFFERED}
     parameters = {key: value for key, value in given.items() if key != "type" and key not in stated}
     arguments, problems = signature.check(parameters, path, entry.name)
-    type_name = name if ":" in name else entry.name
+    type_name = entry.qualified_name if ":" in name else entry.name
     return Part(kind, type_name, entry, component, signature, arguments, stated), problems

@@ -96,7 +96,7 @@ def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
     Raises:
         TensorMismatchError: the tensors are not those of the model.
     """
-    model = assemble(parsed, "meta")
+    model = assemble(parsed, "meta", initialise=False)
     _assign(model, checkpoint, path)
     if any(t.is_meta for t in model.buffers()):
         _compute_other_buffers(model, parsed)
@@ -182,7 +182,7 @@ def _tie(model: Model, alias: str, first: str) -> None:
 
 def _compute_other_buffers(model: Model, parsed: ParsedSpec) -> None:
     """Fill the buffers that no state dict holds by building the model once more, for real."""
-    fresh = dict(assemble(parsed, "cpu").named_buffers())
+    fresh = dict(assemble(parsed, "cpu", initialise=False).named_buffers())
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:
             owner, _, attribute = name.rpartition(".")
