@@ -18,7 +18,9 @@ from registry.errors import (
 )
 from registry.names import canonical, nearest
 from registry.problem import Problem
+from registry.providers import Contract
 from registry.registry import Registry
+from registry.renamed import Renamed
 from registry.scan import refresh
 from registry.signature import Arguments, Parameter, Signature
 
@@ -26,12 +28,14 @@ __all__ = [
     "AmbiguousNameError",
     "Arguments",
     "BrokenEntryError",
+    "Contract",
     "Entry",
     "NameTakenError",
     "Parameter",
     "Problem",
     "Registry",
     "RegistryError",
+    "Renamed",
     "Signature",
     "SignatureError",
     "UnknownNameError",

@@ -27,6 +27,7 @@ class Entry:
         provider: the installed distribution that it comes from.
         version: the version of that distribution.
         namespace: the namespace that made it, for a library with models of its own; its name then begins with it.
+        blocked: why no name stands for it, or nothing.
     """
 
     kind: str
@@ -35,11 +36,17 @@ class Entry:
     provider: str
     version: str
     namespace: str = ""
+    blocked: str = ""
 
     @property
     def qualified_name(self) -> str:
         """``provider:name``, which is never ambiguous."""
         return self.name if self.namespace else f"{self.provider}:{self.name}"
+
+    @property
+    def malformed(self) -> str:
+        """What is wrong with the target as text, or nothing."""
+        return "" if _TARGET.fullmatch(self.target.strip()) else "its value is not of the form package.module:attribute"
 
     def load(self) -> Any:
         """Import the module and return what the entry points at.
@@ -50,15 +57,17 @@ class Entry:
         """
         found = _TARGET.fullmatch(self.target.strip())
         if found is None:
-            raise BrokenEntryError(self, "its value is not of the form package.module:attribute")
+            raise BrokenEntryError(self, self.malformed)
+        module = None
         try:
             module = importlib.import_module(found["module"])
+            return reduce(getattr, found["attribute"].split("."), module)
+        except AttributeError as cause:
+            if module is None:
+                raise BrokenEntryError(self, f"importing it raised AttributeError: {cause}") from cause
+            where = getattr(module, "__file__", None) or found["module"]
+            raise BrokenEntryError(self, f"{where} has no attribute {found['attribute']!r}") from cause
         except KeyboardInterrupt:
             raise
         except BaseException as cause:  # a plugin may raise anything at all, SystemExit included
             raise BrokenEntryError(self, f"importing it raised {type(cause).__name__}: {cause}") from cause
-        try:
-            return reduce(getattr, found["attribute"].split("."), module)
-        except AttributeError as cause:
-            where = getattr(module, "__file__", None) or found["module"]
-            raise BrokenEntryError(self, f"{where} has no attribute {found['attribute']!r}") from cause

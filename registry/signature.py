@@ -48,6 +48,21 @@ class Parameter:
         return TypeAdapter(self.annotation)
 
     @property
+    def fault(self) -> str:
+        """Why JSON cannot say values of this type, or nothing."""
+        from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+        try:
+            _ = self.adapter
+            if not self.required:
+                json.dumps(to_json(self.default), allow_nan=False)
+        except (PydanticSchemaGenerationError, PydanticUserError):
+            return f"is of type {self.type_text}, which a spec cannot state"
+        except (TypeError, ValueError):
+            return f"has the default {_brief(self.default)}, which JSON cannot say"
+        return ""
+
+    @property
     def type_text(self) -> str:
         """The type as a person would write it: ``int > 0``, ``'batch' | 'none'``."""
         return _type_text(self.annotation)
@@ -125,7 +140,9 @@ class Signature:
         """
         by_name = {p.name: p for p in self.parameters}
         problems = [
-            Problem(f"{path}.{name}", self._unknown(name, called, by_name)) for name in given if name not in by_name
+            Problem(f"{path}.{name}", self._unknown(str(name), called, by_name))
+            for name in given
+            if name not in by_name
         ]
         values: dict[str, Any] = {}
         plain: dict[str, Any] = {}
@@ -160,7 +177,7 @@ def _checked(parameter: Parameter, value: Any) -> tuple[Any, Any]:
 
     try:
         text = json.dumps(to_json(value), allow_nan=False)
-    except (TypeError, ValueError) as cause:
+    except (TypeError, ValueError, RecursionError) as cause:
         raise _UnfitError(
             ("", f"found {_brief(value)}, which JSON cannot say; expected {parameter.type_text}")
         ) from cause
@@ -181,17 +198,29 @@ def _explain(parameter: Parameter, value: Any, cause: ValidationError) -> _Unfit
     whole = to_json(value)
     inside = [d for d in details if d["loc"] and (d["input"] != whole or d["type"] == "missing")]
     if inside:
-        return _UnfitError(*(_fault_inside(d["loc"][-1], d["type"], d["msg"], d["input"]) for d in inside))
+        return _UnfitError(*(_fault_inside(_place(whole, d["loc"]), d["type"], d["msg"], d["input"]) for d in inside))
     guess = nearest(value, _names(parameter.annotation)) if isinstance(value, str) else ()
     hint = f" (did you mean {' or '.join(guess)}?)" if guess else ""
     return _UnfitError(("", f"found {_brief(value)}; expected {parameter.type_text}{hint}"))
 
 
-def _fault_inside(place: int | str, fault: str, message: str, found: Any) -> tuple[str, str]:
-    where = f"[{place}]" if isinstance(place, int) else f".{place}"
+def _fault_inside(where: str, fault: str, message: str, found: Any) -> tuple[str, str]:
     if fault in ("missing", "unexpected_keyword_argument", "extra_forbidden"):
         return where, message.lower()
     return where, f"found {_brief(found)}; expected {message.removeprefix('Input should be ')}"
+
+
+def _place(value: Any, location: tuple[int | str, ...]) -> str:
+    """Write a place inside a value, ``[1].width``, leaving out the names that pydantic gives to branches of a union."""
+    where = ""
+    for index, part in enumerate(location):
+        if isinstance(part, int) and isinstance(value, list) and part < len(value):
+            where, value = f"{where}[{part}]", value[part]
+        elif isinstance(value, dict) and part in value:
+            where, value = f"{where}.{part}", value[part]
+        elif isinstance(value, dict) and index == len(location) - 1:
+            where = f"{where}.{part}"
+    return where
 
 
 def _names(annotation: Any) -> list[str]:
@@ -203,7 +232,10 @@ def _names(annotation: Any) -> list[str]:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list that contains itself
+        text = "a value too large to print"
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 

@@ -14,7 +14,7 @@ ensure_venv() {
     wanted="$("$python" --version) $PWD $(cksum <pyproject.toml)"
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
         echo "Setting up .venv with zoo-torch[$extra]; the first time takes some minutes." >&2
-        [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv --clear .venv
+        [ "$(.venv/bin/python --version 2>/dev/null)" = "$("$python" --version)" ] || "$python" -m venv --clear .venv
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]" || exit 1
         echo "$wanted" >"$stamp"
     fi

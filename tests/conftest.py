@@ -1,4 +1,4 @@
-"""What several tests need: random weights, an installed plugin, and a fresh interpreter."""
+"""What several tests need: random weights and a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-
-PLUGINS = Path(__file__).parent / "plugin"
 
 
 @pytest.fixture(autouse=True)
@@ -51,19 +49,3 @@ def run_python(code: str, *paths: Path, **environment: str) -> subprocess.Comple
 @pytest.fixture
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run_python
-
-
-def pip_install(plugin: Path, target: Path) -> Path:
-    """Install a distribution for real, without the network."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
-         "--no-build-isolation", "--target", str(target), str(plugin)],
-        check=True,
-    )  # fmt: skip
-    return target
-
-
-@pytest.fixture(scope="session")
-def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip installed acme-zoo 0.3."""
-    return pip_install(PLUGINS / "acme-zoo", tmp_path_factory.mktemp("site"))

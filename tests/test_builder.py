@@ -8,7 +8,7 @@ from torch import nn
 
 from zoo import builder, kinds
 from zoo.builder import compose
-from zoo.errors import ShapeError
+from zoo.errors import PartError, ShapeError, ZooError
 from zoo.spec import named
 
 RESNET = {"type": "resnet_lite", "layers": [1, 1], "width": 8}
@@ -95,6 +95,35 @@ def test_parts_that_do_not_fit_are_named_with_both_sides(
         compose(spec)
     assert str(caught.value) == message
     assert devices == ["meta"]  # no weight was allocated
+
+
+@pytest.mark.parametrize("size", [[32], [32, 32, 32]])
+@pytest.mark.parametrize("backbone", ["lenet", "vgg_lite", "resnet_lite"])
+def test_an_input_of_another_dimension_is_found_before_building(backbone: str, size: list[int]) -> None:
+    with pytest.raises(
+        ShapeError, match=f"found an input of size .*{len(size)}-dimensional; expected height and width"
+    ):
+        compose({"input": {"size": size}, "backbone": backbone})
+
+
+def test_what_a_component_raises_is_told_with_its_provider() -> None:
+    def odd(in_features: tuple, width: int = 3) -> nn.Module:
+        raise ValueError("the width is odd")
+
+    kinds.necks.register("odd", odd)
+    try:
+        with pytest.raises(
+            PartError, match=r"spec.neck \(odd\) of local .*: building it raised ValueError: the width is odd"
+        ):
+            compose({"backbone": RESNET, "neck": "odd"})
+    finally:
+        kinds.necks.unregister("odd")
+
+
+def test_huge_numbers_are_an_error_of_ours() -> None:
+    for width in (2**40, 2**62, 2**70):
+        with pytest.raises(ZooError):
+            compose({"backbone": {**RESNET, "width": width}})
 
 
 def test_a_right_statement_of_what_is_filled_in_is_accepted_and_dropped() -> None:

@@ -50,6 +50,34 @@ def test_a_module_below_a_frozen_part_can_be_unfrozen(model: zoo.Model) -> None:
     assert trained == {n for n, _ in model.named_parameters() if n.startswith(("backbone.layer3", "head"))}
 
 
+def test_a_frozen_part_stays_frozen_when_it_is_told_to_train_by_itself(model: zoo.Model) -> None:
+    model.freeze("backbone").train()
+    model.backbone.train()
+    before = model.backbone.bn1.running_mean.clone()
+    model(torch.randn(4, 1, 32, 32))
+    assert torch.equal(before, model.backbone.bn1.running_mean)
+
+
+def test_a_part_that_replaces_a_frozen_one_is_not_frozen(model: zoo.Model) -> None:
+    model.freeze().train()
+    model.head = nn.Sequential(nn.Dropout(0.5))
+    model.train()
+    assert model.head.training
+    assert model.head[0].training
+    assert not model.backbone.bn1.training
+
+
+def test_a_record_has_to_be_one(model: zoo.Model) -> None:
+    with pytest.raises(zoo.ZooError, match=r"found a record of type 'dict'; expected zoo.Record"):
+        model.record = {"data": "mine"}
+
+
+def test_a_symbolic_trace_and_a_script_trace_go_through(model: zoo.Model) -> None:
+    x = torch.randn(2, 1, 32, 32)
+    traced = torch.fx.symbolic_trace(model.eval())
+    torch.testing.assert_close(traced(x), model(x), rtol=0, atol=0)
+
+
 def test_freezing_without_names_freezes_all_and_unfreezing_gives_it_back(model: zoo.Model) -> None:
     model.freeze().train()
     assert model.param_groups() == []

@@ -117,7 +117,7 @@ def test_a_model_that_is_no_classifier_is_refused() -> None:
 
 def test_a_word_on_the_command_line_stands_for_a_model_or_a_file(tmp_path: Path, lenet: zoo.Model) -> None:
     file = zoo.save(lenet, tmp_path / "x.onnx")
-    for word in ("lenet", "lenet:digits", "LeNet:digits", str(file)):
+    for word in ("lenet", "lenet:digits", "LeNet:Digits", "lenet.digits", str(file)):
         assert open_model(word).record == lenet.record
     with pytest.raises(UnknownNameError, match=r"unknown model 'lenett' \(did you mean lenet\?\)"):
         open_model("lenett")
@@ -125,3 +125,25 @@ def test_a_word_on_the_command_line_stands_for_a_model_or_a_file(tmp_path: Path,
         open_model("vgg16")
     with pytest.raises(UnknownNameError, match="unknown weights 'imagenet'; registered: digits"):
         open_model("lenet:imagenet")
+
+
+def test_each_module_gets_its_own_mode_back(lenet: zoo.Model) -> None:
+    model = zoo.build("vgg-lite", weights="digits").train()
+    model.backbone.eval()
+    zoo.predict(model, TEST.images[0])
+    assert (model.training, model.backbone.training, model.head.training) == (True, False, True)
+
+
+def test_one_image_may_come_alone_and_in_any_precision(lenet: zoo.Model, tmp_path: Path) -> None:
+    TEST.images[0].save(tmp_path / "a.png")
+    for source in (str(tmp_path / "a.png"), tmp_path / "a.png", TEST.images[0]):
+        assert len(zoo.predict(lenet, source)) == 1
+    double = zoo.build("lenet", weights="digits").double()
+    assert zoo.predict(double, TEST.images[0])[0].label == zoo.predict(lenet, TEST.images[0])[0].label
+
+
+def test_what_is_no_image_or_no_batch_is_refused(lenet: zoo.Model) -> None:
+    with pytest.raises(ImageError, match=r"found 'ndarray'; expected a file or an image of Pillow"):
+        zoo.predict(lenet, [np.zeros((8, 8))])
+    with pytest.raises(zoo.ZooError, match="found batch_size=0; expected at least one"):
+        zoo.predict(lenet, TEST.images[:2], batch_size=0)

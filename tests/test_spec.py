@@ -89,6 +89,13 @@ def test_one_problem_alone_is_told_without_a_headline() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (5, "spec: found int; expected a dict with a 'backbone'"),
+        ({"backbone": "lenet", "head": {"type": "linear", "num_classes": 3, 5: 1}}, "spec.head.5: unknown parameter; "
+         "linear takes num_classes, dropout, bias, init"),
+        (
+            {"backbone": "lenet", "head": {"type": "linear", "num_classes": 10**5000}},
+            "spec.head.num_classes: found a value too large to print (int), which JSON cannot say; expected int > 0",
+        ),
         ([], "spec: found list; expected a dict with a 'backbone'"),
         ({}, "spec.backbone: missing; choose one of lenet, mlp, resnet_lite, vgg_lite"),
         (
@@ -117,6 +124,12 @@ def test_a_change_of_type_replaces_the_part_and_none_removes_it() -> None:
     assert merged["backbone"] == {"type": "lenet"}
     assert merged["bottleneck"] is None
     assert merged["neck"] == {"type": "adaptive_pool", "size": 2}
+
+
+@pytest.mark.parametrize("spelling", ["ResNet-Lite", "zoo-torch:resnet_lite", "RESNET_LITE"])
+def test_another_spelling_of_the_type_is_the_same_type(spelling: str) -> None:
+    merged = merge(GOOD, {"backbone": {"type": spelling, "width": 8}})
+    assert merged["backbone"] == {"type": spelling, "layers": [1, 1, 1, 1], "width": 8}
 
 
 def test_a_part_that_was_not_there_can_be_added() -> None:

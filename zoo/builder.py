@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from registry.signature import to_json
 from zoo import kinds
-from zoo.errors import PartError, ShapeError
+from zoo.errors import PartError, ShapeError, ZooError
 from zoo.features import Feature
 from zoo.kinds import output_features
 from zoo.model import Model
@@ -84,6 +85,11 @@ def _build_part(part: Part, features: tuple[Feature, ...], before: str, initiali
         module = part.component(**part.arguments.values, **{name: offers[name] for name in part.signature.offered})
     except ShapeError as error:
         raise ShapeError(error.found, error.expected, f"{part.where} after {before}") from error
+    except ZooError:
+        raise
+    except Exception as error:  # whatever a component raises, its provider is to be named
+        reason = str(error).strip().partition("\n")[0]
+        raise PartError(_provided(part), f"building it raised {type(error).__name__}: {reason}") from error
     if not isinstance(module, nn.Module):
         raise PartError(_provided(part), f"it built {type(module).__name__!r}, not a torch.nn.Module")
     return module
@@ -92,7 +98,7 @@ def _build_part(part: Part, features: tuple[Feature, ...], before: str, initiali
 def _check_stated(part: Part, name: str, stated: Any, true: Any, features: tuple[Feature, ...], before: str) -> None:
     # torch.nn.Linear calls its width in_features: a number there is meant so, and is right if the width is.
     truths = [to_json(true)] + ([features[-1].channels] if name == "in_features" else [])
-    if to_json(stated) not in truths:
+    if json.dumps(to_json(stated), default=repr) not in [json.dumps(truth) for truth in truths]:
         given = ", ".join(f"{f.name!r} {f.shape_text}" for f in features)
         raise ShapeError(
             f"{name}={stated!r} stated",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
 
+from registry import canonical, nearest
 from zoo import kinds
 from zoo.builder import compose
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.model import Model
 from zoo.spec import Spec, merge, named, parse
-from zoo.weights.files import read, rebuild
+from zoo.weights.files import read, rebuild, refuse_other_function
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -60,18 +62,25 @@ def build(
     >>> sum(p.numel() for p in model.parameters())
     66126
     """
-    changes = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
-    merged = merge(
-        named(spec) if isinstance(spec, str) else spec, {k: c for k, c in changes.items() if c is not _AS_IT_IS}
-    )
+    stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
+    changes = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
     if num_classes is not None:
-        merged = merge(merged, {"head": {"num_classes": num_classes}})
+        changes.append({"head": {"num_classes": num_classes}})
     if in_channels is not None:
-        merged = merge(merged, {"input": {"channels": in_channels}})
+        changes.append({"input": {"channels": in_channels}})
+    merged = reduce(merge, changes, named(spec) if isinstance(spec, str) else spec)
     if weights is None:
         return compose(merged)
     path = _weights_file(spec, weights)
-    return rebuild(parse(merged), read(path), path)
+    parsed, checkpoint = parse(merged), read(path)
+    on_purpose = {
+        place
+        for change in changes
+        for kind, what in change.items()
+        for place in ([f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind])
+    }
+    refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
+    return rebuild(parsed, checkpoint, path)
 
 
 def weights_of(model: str) -> dict[str, str]:
@@ -91,10 +100,12 @@ def _weights_file(spec: str | Spec, weights: str | PathLike[str]) -> Path:
     if text in kinds.pretrained:
         return _checked(kinds.pretrained.get(text))
     installed = weights_of(spec) if isinstance(spec, str) else {}
-    if text in installed:
-        return _checked(kinds.pretrained.get(installed[text]))
+    for short, registered in installed.items():
+        if canonical(short) == canonical(text):
+            return _checked(kinds.pretrained.get(registered))
     known = tuple(installed) or tuple(kinds.pretrained.names())
-    raise UnknownNameError("weights", text, known, (), "; a file ends in .safetensors, .pt, .pth or .onnx")
+    hint = f"; a file ends in {', '.join(f'.{suffix}' for suffix in kinds.formats.names())}"
+    raise UnknownNameError("weights", text, known, nearest(text, known), hint)
 
 
 def _checked(shipped: kinds.Pretrained) -> Path:

@@ -19,6 +19,8 @@ KINDS: Mapping[str, Registry] = {
     **kinds.COMPONENTS,
     "weights": kinds.pretrained,
     "format": kinds.formats,
+    "keymap": kinds.keymaps,
+    "provider": kinds.providers,
 }
 """Everything that can be listed, by the singular of its kind."""
 

@@ -129,16 +129,16 @@ class MissingProviderError(WeightsError):
     """An artifact needs a component whose distribution is not installed here.
 
     Attributes:
-        requirements: what to install, ``("acme-zoo==0.3",)``.
+        requirements: what to install, ``("acme-zoo==0.3",)``; empty if the component was registered by hand.
         reason: the names that could not be found.
     """
 
     def __init__(self, path: str | PathLike[str], requirements: Sequence[str], reason: str) -> None:
         self.requirements = tuple(requirements)
         self.reason = reason
-        super().__init__(
-            path, f"needs what is not installed here: pip install {' '.join(self.requirements)} ({reason})"
-        )
+        install = f"pip install {' '.join(self.requirements)}"
+        remedy = install if requirements else "register it here too, as the program that saved the file did"
+        super().__init__(path, f"needs what is not installed here: {remedy} ({reason})")
 
 
 class TensorMismatchError(WeightsError):
@@ -172,7 +172,7 @@ class ImageError(ZooError):
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.path = fspath(path)
         self.reason = reason
-        super().__init__(f"{self.path}: {reason}")
+        super().__init__(f"{self.path}: {reason}" if self.path else reason)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -77,10 +77,10 @@ def last_vector(features: tuple[Feature, ...]) -> Feature:
 
 
 def require_maps(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """Return the features, all of which have to be maps.
+    """Return the features, all of which have to be maps with height and width.
 
     Raises:
-        ShapeError: one is a vector, or there is none.
+        ShapeError: one is a vector or of another dimension, or there is none.
     """
     last(features)
     for feature in features:
@@ -88,6 +88,8 @@ def require_maps(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
             raise ShapeError(
                 f"the vector {feature.name!r} ({feature.shape_text})", "maps with a spatial size, before any pooling"
             )
+        if feature.size is not None and len(feature.size) != 2:
+            raise ShapeError(f"the map {feature.name!r} ({feature.shape_text})", "maps with height and width")
     return features
 
 

@@ -6,10 +6,11 @@ Nothing here imports torch: listing what is installed has to stay instant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from registry import Registry, Signature, SignatureError
+from registry import Contract, Registry, Signature, SignatureError
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,13 @@ def signature_of(component: Callable[..., Any]) -> Signature:
     Raises:
         SignatureError: its signature cannot serve as a schema.
     """
-    return Signature.of(component, (*OFFERED, INITIALISE))
+    known = _signatures.get(id(component))
+    if known is None or known[0] is not component:
+        known = _signatures[id(component)] = (component, Signature.of(component, (*OFFERED, INITIALISE)))
+    return known[1]
+
+
+_signatures: dict[int, tuple[Callable[..., Any], Signature]] = {}  # by identity: a component need not be hashable
 
 
 def _component_fault(loaded: Any) -> str | None:
@@ -109,7 +116,7 @@ def _component_fault(loaded: Any) -> str | None:
         return fault.reason
     if any(p.name == "type" for p in signature.parameters):
         return "it has a parameter 'type', which in a spec is the name of the component"
-    return None
+    return next((f"parameter {p.name!r} {why}" for p in signature.parameters if (why := p.fault)), None)
 
 
 def _model_fault(loaded: Any) -> str | None:
@@ -132,18 +139,22 @@ def _namespace_fault(loaded: Any) -> str | None:
     return f"it has no {' and no '.join(lacking)}" if lacking else None
 
 
-def _components(kind: str) -> Registry:
-    return Registry(f"zoo.{kind}s", kind=kind, builtin=DISTRIBUTION, check=_component_fault, namespaces=providers)
+CONTRACT = Contract("zoo.contract", 1)
+"""What a plugin is written for, if it says so by an entry point ``1 = "its_package"`` in the group ``zoo.contract``."""
 
+_registry = partial(Registry, builtin=DISTRIBUTION, contract=CONTRACT)
 
-providers = Registry("zoo.providers", kind="provider", builtin=DISTRIBUTION, check=_namespace_fault)
-backbones = _components("backbone")
-necks = _components("neck")
-bottlenecks = _components("bottleneck")
-heads = _components("head")
-models = Registry("zoo.models", kind="model", builtin=DISTRIBUTION, check=_model_fault)
-formats = Registry("zoo.formats", kind="format", builtin=DISTRIBUTION, check=_format_fault)
-pretrained = Registry("zoo.weights", kind="weights", builtin=DISTRIBUTION, check=_pretrained_fault)
+providers = _registry("zoo.providers", kind="provider", check=_namespace_fault)
+_components = partial(_registry, check=_component_fault, namespaces=providers)
+
+backbones = _components("zoo.backbones", kind="backbone")
+necks = _components("zoo.necks", kind="neck")
+bottlenecks = _components("zoo.bottlenecks", kind="bottleneck")
+heads = _components("zoo.heads", kind="head")
+models = _registry("zoo.models", kind="model", check=_model_fault)
+formats = _registry("zoo.formats", kind="format", check=_format_fault)
+keymaps = _registry("zoo.keymaps", kind="keymap")
+pretrained = _registry("zoo.weights", kind="weights", check=_pretrained_fault)
 
 COMPONENTS: Mapping[str, Registry] = {
     "backbone": backbones,

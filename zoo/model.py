@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from registry import nearest
-from zoo.errors import ShapeError, UnknownNameError
+from zoo.errors import ShapeError, UnknownNameError, ZooError
 from zoo.features import Feature
 from zoo.kinds import PARTS
+from zoo.layers.eager import is_eager
 from zoo.record import Record
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode within a ``with`` block; each of its modules gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class Model(nn.Module):
@@ -27,7 +42,6 @@ class Model(nn.Module):
         bottleneck: tuple → tuple, or None.
         head: tuple → predictions, or None.
         features: what goes into the head; without a head, what the model returns.
-        record: what the weights were trained on and how inputs are prepared, or None.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
@@ -55,7 +69,6 @@ class Model(nn.Module):
         self._lock = dict(lock)
         self.features = features
         self.record = record
-        self._frozen: frozenset[str] = frozenset()
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -67,9 +80,21 @@ class Model(nn.Module):
         """The version of each distribution that provided a part, a copy."""
         return dict(self._lock)
 
+    @property
+    def record(self) -> Record | None:
+        """What the weights were trained on and how inputs are prepared for them, or None."""
+        return self._record
+
+    @record.setter
+    def record(self, record: Record | None) -> None:
+        if record is not None and not isinstance(record, Record):
+            raise ZooError(f"found a record of type {type(record).__name__!r}; expected zoo.Record(…) or None")
+        self._record = record
+
     def forward(self, x: torch.Tensor) -> Any:
-        if not torch.compiler.is_compiling():
+        if is_eager(x):
             self._check_input(x)
+            self._keep_frozen()
         features = self.backbone(x)
         if self.neck is not None:
             features = self.neck(features)
@@ -89,11 +114,11 @@ class Model(nn.Module):
         Raises:
             UnknownNameError: there is no such module.
         """
-        for name, module in self._below(names):
+        for module in self._below(names):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
             module.training = False
-            self._frozen |= {name}
+            module._zoo_frozen = True  # type: ignore[assignment] # on the module: it goes where the module goes
         return self
 
     def unfreeze(self, *names: str) -> Model:
@@ -102,19 +127,17 @@ class Model(nn.Module):
         Raises:
             UnknownNameError: there is no such module.
         """
-        for name, module in self._below(names):
+        for module in self._below(names):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(True)
             module.training = self.training
-            self._frozen -= {name}
+            module.__dict__.pop("_zoo_frozen", None)
         return self
 
     def train(self, mode: bool = True) -> Model:
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        for name, module in self.named_modules():
-            if name in self._frozen:
-                module.training = False
+        self._keep_frozen()
         return self
 
     def param_groups(self, **options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -143,8 +166,13 @@ class Model(nn.Module):
                 groups.append({"name": kind, "params": trained, **options.get(kind, {})})
         return groups
 
-    def _below(self, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
-        modules = dict(self.named_modules())
+    def _keep_frozen(self) -> None:
+        for module in self.modules():
+            if "_zoo_frozen" in module.__dict__:
+                module.training = False
+
+    def _below(self, names: tuple[str, ...]) -> Iterator[nn.Module]:
+        modules = dict(self.named_modules(remove_duplicate=False))
         for name in names or [kind for kind in PARTS if getattr(self, kind) is not None]:
             if not name or name not in modules:
                 known = [kind for kind in PARTS if kind in modules]
@@ -152,7 +180,7 @@ class Model(nn.Module):
         wanted = names or PARTS
         for path, module in modules.items():
             if any(path == name or path.startswith(f"{name}.") for name in wanted):
-                yield path, module
+                yield module
 
     def _check_input(self, x: torch.Tensor) -> None:
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]

@@ -14,10 +14,13 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from zoo import kinds
 from zoo.building import build, weights_of
-from zoo.errors import ImageError, ShapeError, UnknownNameError
-from zoo.model import Model
+from zoo.errors import ImageError, ShapeError, UnknownNameError, ZooError
+from zoo.model import Model, evaluating
 from zoo.record import Preprocessing
 from zoo.weights.files import load
+
+Source = str | PathLike[str] | Image.Image
+"""An image: a file, or one of Pillow's."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Prediction:
 
 def predict(
     model: Model,
-    images: Iterable[str | PathLike[str] | Image.Image],
+    images: Source | Iterable[Source],
     *,
     preprocessing: Preprocessing | None = None,
     invert: bool = False,
@@ -47,7 +50,7 @@ def predict(
 
     Args:
         model: a classifier; it stays in the mode in which it is.
-        images: files, or images of Pillow.
+        images: files, or images of Pillow; one of them or several.
         preprocessing: how an image becomes an input; the model's own record says so unless given.
         invert: whether to swap dark and bright first: a drawing in ink, for weights trained on bright strokes.
         batch_size: how many images go through the model at once.
@@ -60,16 +63,17 @@ def predict(
         ShapeError: the model takes or returns something else than a classifier of images does.
     """
     steps = preprocessing or _preprocessing(model)
+    if batch_size < 1:
+        raise ZooError(f"found batch_size={batch_size}; expected at least one image at once")
+    images = [images] if isinstance(images, str | PathLike | Image.Image) else images
     labels = model.record.labels if model.record else ()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     found = []
-    try:
+    with evaluating(model):
         for batch in _batches(images, batch_size):
             pixels = torch.stack([prepare(open_image(image), steps, invert=invert) for image in batch])
             with torch.inference_mode():
-                logits = model(pixels.to(device))
+                logits = model(pixels.to(weight))
             if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
                 raise ShapeError(
                     "a model that returns something else than logits", "a classifier, such as 'lenet'", "predict"
@@ -78,19 +82,21 @@ def predict(
             for image, index, probability in zip(batch, best.indices.tolist(), best.values.tolist(), strict=True):
                 file = "" if isinstance(image, Image.Image) else fspath(image)
                 found.append(Prediction(file, labels[index] if index < len(labels) else str(index), probability))
-    finally:
-        model.train(training)
     return found
 
 
-def open_image(image: str | PathLike[str] | Image.Image) -> Image.Image:
+def open_image(image: Source) -> Image.Image:
     """Read an image file whole, turned as its EXIF data say.
 
     Raises:
         ImageError: there is no such file, it is no image, is damaged, or is suspiciously large.
     """
     if isinstance(image, Image.Image):
-        return image
+        return ImageOps.exif_transpose(image)
+    if not isinstance(image, str | PathLike):
+        raise ImageError(
+            "", f"found {type(image).__name__!r}; expected a file or an image of Pillow, Image.fromarray(…)"
+        )
     try:
         with Image.open(image) as opened:
             opened.load()
@@ -99,7 +105,7 @@ def open_image(image: str | PathLike[str] | Image.Image) -> Image.Image:
         raise ImageError(image, "there is no such file") from error
     except UnidentifiedImageError as error:
         raise ImageError(image, "not an image that Pillow can read") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's readers raise anything on a damaged file
         raise ImageError(image, f"a damaged image: {error}") from error
 
 
@@ -118,13 +124,19 @@ def prepare(image: Image.Image, steps: Preprocessing, *, invert: bool = False) -
 
     Raises:
         ShapeError: the steps are for another number of channels than one or three.
+        ImageError: the mode of the image cannot be converted.
     """
     modes = {1: "L", 3: "RGB"}
     if len(steps.mean) not in modes or len(steps.std) != len(steps.mean):
         raise ShapeError(
             f"{len(steps.mean)} means and {len(steps.std)} standard deviations", "one or three of each", "preprocessing"
         )
-    plain = _opaque(_eight_bit(image)).convert(modes[len(steps.mean)])
+    try:
+        plain = _opaque(_eight_bit(image)).convert(modes[len(steps.mean)])
+    except ValueError as error:
+        raise ImageError(
+            "", f"an image of mode {image.mode} cannot be made {modes[len(steps.mean)]}: {error}"
+        ) from error
     if invert:
         plain = ImageChops.invert(plain)
     height, width = steps.size
@@ -146,6 +158,8 @@ def open_model(text: str) -> Model:
     """
     if Path(text).suffix.removeprefix(".") in kinds.formats:
         return load(text)
+    if text in kinds.pretrained:  # lenet.digits, as `zoo list weights` has it
+        return build(kinds.pretrained.get(text).model, weights=text)
     model, _, weights = (text, "", "") if text in kinds.models else text.rpartition(":")
     if not model:
         kinds.models.find(text)  # says which names there are
@@ -170,9 +184,7 @@ def _preprocessing(model: Model) -> Preprocessing:
     return Preprocessing(size=tuple(source["size"]), mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
-def _batches(
-    images: Iterable[str | PathLike[str] | Image.Image], size: int
-) -> Iterator[list[str | PathLike[str] | Image.Image]]:
+def _batches(images: Iterable[Source], size: int) -> Iterator[list[Source]]:
     remaining = iter(images)
     while batch := list(islice(remaining, size)):
         yield batch
@@ -182,9 +194,15 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """Bring modes of more than eight bits a channel to eight; Pillow's own conversion would clip them."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    numbers = np.asarray(image, dtype=np.float32)
+    numbers = np.nan_to_num(np.asarray(image, dtype=np.float32))
     top = float(numbers.max(initial=0.0))
-    full = 1.0 if top <= 1 and image.mode == "F" else 255.0 if top <= 255 and image.mode != "I;16" else 65535.0
+    full = (
+        1.0
+        if top <= 1 and image.mode == "F"
+        else 255.0
+        if top <= 255 and not image.mode.startswith("I;16")
+        else 65535.0
+    )
     return Image.fromarray((numbers.clip(0, full) * (255 / full)).round().astype(np.uint8))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Len
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from annotated_types import Gt, Le, Len
+from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt
 
 
 class Preprocessing(BaseModel):
@@ -20,9 +20,9 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: Annotated[tuple[PositiveInt, ...], Len(2, 2)]
-    mean: tuple[float, ...]
-    std: tuple[PositiveFloat, ...]
+    size: Annotated[tuple[Annotated[PositiveInt, Le(16384)], ...], Len(2, 2)]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Gt(0)], ...]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
 
@@ -43,6 +43,6 @@ class Record(BaseModel):
     data: str
     licence: str
     split: str
-    metrics: dict[str, float]
+    metrics: dict[str, FiniteFloat]
     preprocessing: Preprocessing
     labels: tuple[str, ...]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import PositiveInt
 
 from registry import Arguments, Entry, Problem, RegistryError, Signature, nearest
+from registry.names import canonical, canonical_provider
 from registry.signature import to_json
 from zoo import kinds
 from zoo.errors import SpecError
@@ -105,20 +106,21 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
         changes: for each part a dict of parameters to change. One with another ``type`` replaces the part, as does a
             name alone; None removes it.
 
+    Raises:
+        SpecError: what should be a spec is none.
+
     >>> merge({"head": {"type": "linear", "num_classes": 10}}, {"head": {"num_classes": 62}})
     {'head': {'type': 'linear', 'num_classes': 62}}
     >>> merge({"neck": {"type": "adaptive_pool", "size": 7}}, {"neck": "gap"})
     {'neck': {'type': 'gap'}}
     """
+    if not isinstance(spec, Mapping):
+        raise SpecError([_no_spec(spec)])
     merged = copy.deepcopy(dict(spec))
     for key, change in changes.items():
         old = _part(merged.get(key))
         new = _part(change)
-        if (
-            isinstance(old, Mapping)
-            and isinstance(new, Mapping)
-            and new.get("type", old.get("type")) == old.get("type")
-        ):
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and _same_type(old, new):
             new = {**old, **new}
         merged[key] = copy.deepcopy(new)
     return merged
@@ -131,7 +133,7 @@ def parse(spec: Spec) -> ParsedSpec:
         SpecError: something is wrong; it holds all problems, each with its path and what would be right.
     """
     if not isinstance(spec, Mapping):
-        raise SpecError([Problem("spec", f"found {type(spec).__name__}; expected a dict with a 'backbone'")])
+        raise SpecError([_no_spec(spec)])
     problems = [_unknown_key(key) for key in spec if key not in ("input", *kinds.PARTS)]
     source, found = _parse_input(spec.get("input"))
     problems += found
@@ -161,8 +163,22 @@ def normalise(spec: Spec) -> dict[str, Any]:
     return parse(spec).dump()
 
 
+def _no_spec(found: object) -> Problem:
+    return Problem("spec", f"found {type(found).__name__}; expected a dict with a 'backbone'")
+
+
 def _part(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
+
+
+def _same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether a change leaves the type of a part as it is: it states none, or the same in any spelling."""
+    before, after = old.get("type"), new.get("type", old.get("type"))
+    if not isinstance(before, str) or not isinstance(after, str):
+        return bool(before == after)
+    (provider, _, name), (new_provider, _, new_name) = before.rpartition(":"), after.rpartition(":")
+    same_provider = not provider or not new_provider or canonical_provider(provider) == canonical_provider(new_provider)
+    return same_provider and canonical(name) == canonical(new_name)
 
 
 def _unknown_key(key: object) -> Problem:
@@ -194,8 +210,7 @@ def _parse_part(kind: str, given: Any) -> tuple[Part | None, list[Problem]]:
         found = "missing" if name is None else f"found {name!r}, not a name"
         return None, [Problem(f"{path}.type", f"{found}; choose one of {names}")]
     try:
-        entry = kinds.COMPONENTS[kind].find(name)
-        component = kinds.COMPONENTS[kind].load(entry)
+        entry, component = kinds.COMPONENTS[kind].resolve(name)
     except RegistryError as error:
         return None, [Problem(f"{path}.type", str(error), error)]
     signature = kinds.signature_of(component)

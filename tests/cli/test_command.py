@@ -49,8 +49,9 @@ def test_a_kind_and_a_pattern_narrow_the_list() -> None:
 
 def test_nothing_that_matches_is_an_empty_list() -> None:
     assert told("list", "models", "nothing") == []
-    result = run("list", "models", "nothing")
-    assert (result.stdout, result.stderr) == ("", "nothing matches 'nothing'\n")
+    result = run("list", "models", "nothing", fails=1)
+    assert (result.stdout, result.stderr) == ("", "Error: nothing matches 'nothing'\n")
+    assert "nothing matches 'bakbones'; did you mean backbones?" in run("list", "bakbones", fails=1).stderr
 
 
 def test_a_misspelt_kind_is_answered_with_the_kinds() -> None:

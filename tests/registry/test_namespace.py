@@ -1,4 +1,4 @@
-"""Libraries with models of their own: ``library:model`` is a name, and the library is imported only when it is named."""
+"""Libraries with models of their own: ``library:model`` is a name, and the library is imported when it is named."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 from registry import BrokenEntryError, NameTakenError, Registry, UnknownNameError
 from registry.names import canonical, matches, nearest
-from registry.registry import _provider_filter
+from registry.providers import provider_filter
 from zoo import kinds
 
 
@@ -137,5 +137,5 @@ def test_names_compare_by_their_canonical_form() -> None:
     ],
 )
 def test_the_filter_says_whose_entries_count(text: str, passing: list[str], stopped: list[str]) -> None:
-    wanted = _provider_filter(text)
+    wanted = provider_filter(text)
     assert [p for p in (*passing, *stopped) if wanted(p)] == passing

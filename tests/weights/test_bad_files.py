@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import onnx
@@ -13,7 +14,14 @@ import pytest
 import torch
 
 import zoo
-from zoo.errors import FileFormatError, MissingSpecError, TensorMismatchError, UnsafeFileError, WeightsError
+from zoo.errors import (
+    FileFormatError,
+    MissingSpecError,
+    SpecError,
+    TensorMismatchError,
+    UnsafeFileError,
+    WeightsError,
+)
 from zoo.weights.checkpoint import Artifact
 
 FORMATS = ("pt", "safetensors", "onnx")
@@ -88,6 +96,8 @@ class _Bomb:
         return os.mkdir, (str(self.mark),)
 
 
+# torch remarks on pickles that are not its own before it refuses them.
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
@@ -237,3 +247,108 @@ def test_a_model_without_values_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(zoo.ZooError, match=r"'backbone.stages.0.conv.weight' is on the meta device"):
         zoo.save(zoo.build("lenet").to("meta"), tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zip_with_compressed_members_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(saved["pt"]) as stored,
+        zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(FileFormatError, match=r"is compressed, which torch.save never does"):
+        zoo.load(tmp_path / "x.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")  # torch remarks on each sparse tensor
+@pytest.mark.parametrize(
+    ("tensor", "told"),
+    [
+        (torch.empty(10, 84, device="meta"), "meta float32[10, 84]"),
+        (torch.zeros(10, 84).to_sparse(), "sparse_coo float32[10, 84]"),
+        (torch.zeros(10, 84, dtype=torch.bool), "bool[10, 84]"),
+        (torch.zeros(10, 84, dtype=torch.complex64), "complex64[10, 84]"),
+    ],
+)
+def test_a_tensor_that_no_layer_can_use_is_refused(tensor: torch.Tensor, told: str, tmp_path: Path) -> None:
+    torch.save({**zoo.build("lenet").state_dict(), "head.fc.weight": tensor}, tmp_path / "x.pt")
+    with pytest.raises(TensorMismatchError) as caught:
+        zoo.load(tmp_path / "x.pt", spec="lenet")
+    assert caught.value.different == (f"head.fc.weight {told} for float32[10, 84]",)
+
+
+@pytest.mark.parametrize("dims", [[-1, -1], [0, -5], [2**62, 4]])
+def test_onnx_tensors_of_impossible_shape_are_refused(dims: list[int], saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    proto.graph.initializer[0].dims[:] = dims
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileFormatError):
+        zoo.load(tmp_path / "x.onnx")
+
+
+def test_a_bare_onnx_file_with_strange_tensors_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    del proto.metadata_props[:]
+    proto.graph.initializer[0].data_type = 999
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileFormatError):
+        zoo.load(tmp_path / "x.onnx", spec="lenet")
+
+
+def test_two_onnx_tensors_of_one_name_are_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    proto = onnx.load(saved["onnx"])
+    proto.graph.initializer.append(proto.graph.initializer[0])
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileFormatError, match="two initializers have the same name"):
+        zoo.load(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    "lock", [{"--index-url=http://evil.example/ x": "1"}, {"a\nb": "1"}, {"": ""}, {"zoo": "1; rm -rf /"}], ids=repr
+)
+def test_a_lock_that_would_make_a_hostile_advice_is_refused(lock: dict, saved: dict[str, Path], tmp_path: Path) -> None:
+    text = json.dumps({"spec": {"backbone": "swin"}, "lock": lock})
+    file = with_artifact(saved["safetensors"], tmp_path / "x.safetensors", text)
+    with pytest.raises(FileFormatError, match="its description is damaged: lock"):
+        zoo.load(file)
+
+
+def test_a_description_of_another_version_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    text = json.dumps({"zoo": 2, "spec": {"backbone": "lenet"}, "lock": {}})
+    with pytest.raises(FileFormatError, match="its description is damaged: zoo: Input should be 1"):
+        zoo.load(with_artifact(saved["safetensors"], tmp_path / "x.safetensors", text))
+
+
+def test_weights_of_a_model_that_computes_something_else_are_refused(tmp_path: Path) -> None:
+    file = zoo.save(zoo.build("lenet", bottleneck={"activation": "relu"}), tmp_path / "x.pt")
+    told = "spec.bottleneck.activation: the weights were saved with 'relu', this is 'tanh'"
+    for call in (lambda: zoo.build("lenet", weights=file), lambda: zoo.load(file, spec="lenet")):
+        with pytest.raises(SpecError, match=told):
+            call()
+    on_purpose = zoo.build("lenet", weights=file, bottleneck={"activation": "tanh"})
+    assert on_purpose.spec["bottleneck"]["activation"] == "tanh"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_model_that_its_spec_no_longer_describes_is_not_saved(format_: str, tmp_path: Path) -> None:
+    model = zoo.build("lenet")
+    model.head.fc = torch.nn.Linear(84, 5)
+    with pytest.raises(
+        WeightsError, match=r"no longer what its spec describes: head.fc.weight float32\[5, 84\], in the"
+    ):
+        zoo.save(model, tmp_path / f"x.{format_}")
+    with pytest.raises(WeightsError, match="found a 'Linear' to save; expected a model made by zoo"):
+        zoo.save(model.head.fc, tmp_path / f"x.{format_}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_any_size_with_an_operator_of_one_size_is_not_exported(tmp_path: Path) -> None:
+    spec = {
+        "backbone": {"type": "vgg_lite", "layers": [1], "channels": [4]},
+        "neck": {"type": "adaptive_pool", "size": 3},
+    }
+    with pytest.raises(WeightsError, match=r"only be right at 64×64, not at 96×128 .*; state input.size in the spec"):
+        zoo.save(zoo.build(spec), tmp_path / "x.onnx")
+    spec["neck"]["pool"] = "max"
+    with pytest.raises(WeightsError, match="torch cannot export this model to ONNX"):
+        zoo.save(zoo.build({**spec, "input": {"size": [64, 64]}}), tmp_path / "x.onnx")

@@ -169,3 +169,38 @@ def test_bytes_are_compared_not_numbers() -> None:
     assert not bit_equal(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
     assert bit_equal(torch.zeros(0, 3), torch.zeros(0, 3))
     assert not compare({}, {}).holds
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_weights_that_were_tied_after_building_come_back_tied_and_can_be_saved_again(
+    format_: str, tmp_path: Path
+) -> None:
+    model = zoo.build("mlp", backbone={"hidden": [64, 64, 64]})
+    layers = model.backbone.layers
+    layers[2].linear.weight = layers[1].linear.weight
+    back = zoo.load(zoo.save(model, tmp_path / f"x.{format_}"))
+    assert back.backbone.layers[2].linear.weight is back.backbone.layers[1].linear.weight
+    again = zoo.load(zoo.save(back, tmp_path / "again.safetensors"))
+    assert compare(model.state_dict(), again.state_dict()).holds
+
+
+@pytest.mark.parametrize("format_", ["pt", "safetensors"])
+def test_parameters_that_share_a_storage_without_being_tied_are_saved_each(format_: str, tmp_path: Path) -> None:
+    model = zoo.build("mlp", backbone={"hidden": [64, 64, 64]})
+    layers = model.backbone.layers
+    layers[2].linear.weight.data = layers[1].linear.weight.data
+    back = zoo.load(zoo.save(model, tmp_path / f"x.{format_}"))
+    assert compare(model.state_dict(), back.state_dict()).holds
+
+
+def test_a_compiled_model_is_saved_as_itself(tmp_path: Path) -> None:
+    model = zoo.build("lenet")
+    back = zoo.load(zoo.save(torch.compile(model), tmp_path / "x.pt"))
+    assert compare(model.state_dict(), back.state_dict()).holds
+
+
+def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
+    path = zoo.save(zoo.build("lenet"), tmp_path / "x.safetensors")
+    before = torch.get_rng_state()
+    zoo.load(path)
+    assert torch.equal(before, torch.get_rng_state())

@@ -8,6 +8,7 @@ from torch import nn
 from zoo.errors import ShapeError
 from zoo.features import Feature, require_shape
 from zoo.layers.activation import ActivationName, activation_maker
+from zoo.layers.eager import is_eager
 from zoo.layers.init import Init, InitName
 from zoo.layers.linear import LinearBlock
 from zoo.layers.norm import Norm, NormName, norm_maker
@@ -64,6 +65,6 @@ class MLP(nn.Module):
         self.features = (Feature("hidden", hidden[-1], size=()),)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        if not torch.compiler.is_compiling():
+        if is_eager(x):
             require_shape(x, self.source)
         return (self.layers(x.flatten(1)),)

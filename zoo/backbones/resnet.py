@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d, window_size
+from zoo.layers.conv import conv2d, require_planar, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, norm_maker
 from zoo.layers.parameters import Widths
@@ -132,6 +132,7 @@ class ResNet(nn.Module):
         init: InitName | Init = "kaiming",
     ) -> None:
         super().__init__()
+        require_planar(in_size)
         make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
         conv = partial(conv2d, bias=False, init=init)
         kernel_size, stride = (7, 2) if stem == "7x7" else (3, 1)

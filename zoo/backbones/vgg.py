@@ -8,7 +8,7 @@ from torch import nn
 from zoo.errors import ShapeError
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d, require_size, window_size
+from zoo.layers.conv import conv2d, require_planar, require_size, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, is_none, norm_maker
 from zoo.layers.parameters import Widths
@@ -58,6 +58,7 @@ class VGG(nn.Module):
                 "one number of each for every stage",
             )
         self.min_size = 2 ** len(layers)
+        require_planar(in_size)
         require_size(in_size, self.min_size, f"{len(layers)} stages that each halve it")
         make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
         features, size = [], in_size

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from registry.errors import ZooError
-from zoo.cli import tables
+from registry.names import nearest
+from zoo.cli import plugins, tables
 
 
 class _Group(click.Group):
@@ -22,7 +23,7 @@ class _Group(click.Group):
 
 
 _LISTED = {"models": "model", "backbones": "backbone", "necks": "neck", "bottlenecks": "bottleneck", "heads": "head",
-           "weights": "weights", "formats": "format"}  # fmt: skip
+           "weights": "weights", "formats": "format", "keymaps": "keymap", "providers": "provider"}  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -58,7 +59,11 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
             ("kind", "name", "provider"), [(e.kind, e.name, f"{e.provider} {e.version}") for e in found]
         )
     else:
-        click.echo(f"nothing matches {pattern!r}", err=True)
+        known = [*_LISTED, *(e.name for e in entries(kind))]
+        guess = nearest(pattern, known) if pattern.isidentifier() else ()
+        raise click.ClickException(
+            f"nothing matches {pattern!r}" + (f"; did you mean {' or '.join(guess)}?" if guess else "")
+        )
 
 
 @main.command()
@@ -115,6 +120,9 @@ def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) ->
             ("file", "label", "probability"), [(p.file, p.label, f"{p.probability:.4f}") for p in found]
         )
 
+
+main.add_command(plugins.plugins)
+main.add_command(plugins.explain)
 
 if __name__ == "__main__":
     sys.exit(main())

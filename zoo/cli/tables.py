@@ -21,6 +21,7 @@ def print_json(value: Any) -> None:
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns as wide as what is in them."""
+    rows = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -61,6 +62,11 @@ def print_inspection(found: Inspection) -> None:
     rows += [(alias, "tied", f"to {name}", "0") for alias, name in found.aliases.items()]
     click.echo()
     print_columns(("tensor", "dtype", "shape", "bytes"), rows)
+
+
+def _printable(text: str) -> str:
+    """Show what a stranger's file could do to a terminal instead of doing it."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _plain(value: Any) -> Any:

@@ -42,6 +42,16 @@ def window_size(
     return None if size is None else tuple((n + 2 * padding - kernel_size) // stride + 1 for n in size)
 
 
+def require_planar(size: tuple[int, ...] | None) -> None:
+    """Check that an input has two spatial axes, where its size is known.
+
+    Raises:
+        ShapeError: it has more or fewer.
+    """
+    if size is not None and len(size) != 2:
+        raise ShapeError(f"an input of size {list(size)}, {len(size)}-dimensional", "height and width, two numbers")
+
+
 def require_size(size: tuple[int, ...] | None, least: int, why: str) -> None:
     """Check that an input is large enough, where its size is known.
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from zoo.errors import ShapeError
 from zoo.features import Feature, last, require_shape
+from zoo.layers.eager import is_eager
 
 
 class Flatten(nn.Module):
@@ -38,6 +39,6 @@ class Flatten(nn.Module):
         self.features = (Feature(feature.name, width, feature.stride, size=()),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if not torch.compiler.is_compiling():
+        if is_eager(maps[-1]):
             require_shape(maps[-1], self.source)
         return (maps[-1].flatten(1),)

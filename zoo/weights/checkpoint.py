@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from zoo.errors import FileFormatError, ZooError
 from zoo.record import Record
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "zoo"
 """Where each format keeps the JSON of an :class:`Artifact`."""
+
+
+# What pip could be told to install goes into messages: nothing else may stand there.
+_ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)]
+_Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.!+_-]*$", max_length=100)]
 
 
 class Port(BaseModel):
@@ -45,9 +50,9 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    zoo: int = 1
+    zoo: Literal[1] = 1
     spec: dict[str, Any]
-    lock: dict[str, str]
+    lock: dict[_ProjectName, _Version]
     aliases: dict[str, str] = {}
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
@@ -145,9 +150,13 @@ def output_ports(model: Model) -> tuple[Port, ...]:
 def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors on the CPU, contiguous, each with a storage of its own size; most are returned as they are."""
     plain = {}
+    taken: set[int] = set()
     for name, tensor in tensors.items():
         here = tensor.cpu().contiguous()
-        fits = here.untyped_storage().nbytes() == here.nbytes
+        storage = here.untyped_storage()
+        fits = storage.nbytes() == here.nbytes and storage.data_ptr() not in taken
+        if here.numel():
+            taken.add(storage.data_ptr())
         plain[name] = here if fits else here.clone(memory_format=torch.contiguous_format)
     return plain
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +22,16 @@ def replacing(path: Path) -> Iterator[Path]:
         WeightsError: the folder does not exist or cannot be written, or the disk is full; what was there is intact.
     """
     target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        # The kernel applies the umask; asking for it would change it for every thread of the process.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise WeightsError(path, f"cannot be written: {error.strerror} ({target.parent})") from error
-    os.close(handle)
-    temporary = Path(name)
+    mode = (target if target.exists() else temporary).stat().st_mode & 0o7777
     try:
         yield temporary
-        temporary.chmod(_mode(target))
+        temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
@@ -38,14 +39,6 @@ def replacing(path: Path) -> Iterator[Path]:
         raise WeightsError(path, f"could not be written, what was there before is intact: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _mode(target: Path) -> int:
-    if target.exists():
-        return target.stat().st_mode & 0o7777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
 
 
 def _sync(path: Path) -> None:

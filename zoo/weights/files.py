@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Container, Iterator
 from os import PathLike
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from registry import Problem
 from zoo import kinds
 from zoo.builder import assemble
 from zoo.errors import (
@@ -17,9 +20,12 @@ from zoo.errors import (
     SpecError,
     TensorMismatchError,
     UnknownNameError,
+    WeightsError,
+    ZooError,
 )
+from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
-from zoo.spec import ParsedSpec, Spec, named, parse
+from zoo.spec import ParsedSpec, Spec, named, normalise, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
 from zoo.weights.parity import bit_equal
 
@@ -36,10 +42,18 @@ def save(model: Model, path: str | PathLike[str]) -> Path:
         The path.
 
     Raises:
-        WeightsError: there is no such format, or the file cannot be written; what was there before is intact.
+        WeightsError: there is no such format, the file cannot be written, or the model was changed so that its spec no
+            longer describes it; what was there before is intact.
     """
     path = Path(path)
-    _format(path).write(model, Checkpoint.of(model), path)
+    writer = _format(path)
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if not isinstance(model, Model):
+        found = type(model).__name__
+        raise WeightsError(path, f"found a {found!r} to save; expected a model made by zoo.build or zoo.load")
+    checkpoint = Checkpoint.of(model)
+    _refuse_unloadable(model, path)
+    writer.write(model, checkpoint, path)
     return path
 
 
@@ -60,11 +74,15 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
         MissingProviderError: it needs a component that is not installed here.
         TensorMismatchError: its tensors are not those of the model.
         SpecError: the spec is wrong.
+
+    Warns:
+        LockWarning: it was made with other versions of its providers than are installed here.
     """
     path = Path(path)
     checkpoint = read(path)
     if spec is not None:
         parsed = parse(named(spec) if isinstance(spec, str) else spec)
+        refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
     elif checkpoint.artifact is not None:
         parsed = _parse_artifact(checkpoint.artifact, path)
     else:
@@ -83,7 +101,16 @@ def read(path: str | PathLike[str]) -> Checkpoint:
     reader = _format(path)
     if not path.is_file():
         raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else "there is no such file")
-    checkpoint = reader.read(path)
+    try:
+        checkpoint = reader.read(path)
+    except ZooError:
+        raise
+    except Exception as error:  # parsers of strangers' files raise anything; this is where all formats pass
+        reason = str(error).strip().partition("\n")[0]
+        raise FileFormatError(path, f"cannot be read: {type(error).__name__}: {reason}") from error
+    shadowed = sorted(checkpoint.aliases.keys() & checkpoint.tensors.keys())
+    if shadowed:
+        raise FileFormatError(path, f"{shadowed[0]!r} is a tensor and stands for another one")
     lost = sorted(first for first in set(checkpoint.aliases.values()) if first not in checkpoint.tensors)
     if lost:
         raise FileFormatError(path, f"other names stand for tensors that are not there: {', '.join(lost[:5])}")
@@ -98,8 +125,8 @@ def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
     """
     model = assemble(parsed, "meta", initialise=False)
     _assign(model, checkpoint, path)
-    if any(t.is_meta for t in model.buffers()):
-        _compute_other_buffers(model, parsed)
+    if any(t.is_meta for _, _, t in _outside_state_dict(model)):
+        _compute_others(model, parsed)
     model.record = checkpoint.artifact.record if checkpoint.artifact else None
     return model.eval()
 
@@ -114,39 +141,31 @@ def _format(path: Path) -> kinds.Format:
 
 
 def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
+    lock = compare_lock(artifact.lock)
     try:
-        return parse(artifact.spec)
+        parsed = parse(artifact.spec)
     except SpecError as error:
         unknown = [p.error for p in error.problems if isinstance(p.error, UnknownNameError)]
-        if not unknown:
+        if not unknown or len(unknown) < len(error.problems) or not (lock.requirements or lock.by_hand):
             raise
         reason = "; ".join(f"{e.kind} {e.name!r}" for e in unknown)
-        raise MissingProviderError(path, _not_installed(artifact.lock), reason) from error
-
-
-def _not_installed(lock: Mapping[str, str]) -> list[str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    requirements = []
-    for provider, locked in lock.items():
-        try:
-            installed = version(provider)
-        except PackageNotFoundError:
-            installed = None
-        if installed != locked:
-            requirements.append(f"{provider}=={locked}")
-    return requirements or [f"{provider}=={locked}" for provider, locked in lock.items()]
+        raise MissingProviderError(path, lock.requirements, reason) from error
+    if lock.missing or lock.changed:
+        remedy = f"if it behaves differently: pip install {' '.join(lock.requirements)}"
+        warnings.warn(f"{path}: {lock}; {remedy}", LockWarning, stacklevel=3)
+    return parsed
 
 
 def _assign(model: Model, checkpoint: Checkpoint, path: Path) -> None:
     """Put the tensors of a checkpoint into a model on the meta device; what was tied is tied again."""
     expected = model.state_dict(keep_vars=True)
     given = checkpoint.state_dict()
-    ties = tied(expected)
+    # What was tied in the model that was saved is tied again, though a fresh model may not have it so.
+    ties = {**tied(expected), **{a: f for a, f in checkpoint.aliases.items() if a in expected and f in expected}}
     missing = [name for name in expected if name not in given]
     unexpected = [name for name in given if name not in expected]
     different = [
-        f"{name} {_type_text(given[name])} for {_type_text(tensor)}"
+        f"{name} {'meta ' if given[name].is_meta else ''}{_type_text(given[name])} for {_type_text(tensor)}"
         for name, tensor in expected.items()
         if name in given and not _fits(given[name], tensor)
     ]
@@ -164,12 +183,14 @@ def _assign(model: Model, checkpoint: Checkpoint, path: Path) -> None:
 
 def _fits(given: torch.Tensor, expected: torch.Tensor) -> bool:
     # The precision is the file's to choose, a model may have been halved; what kind of number it is, is not.
-    same_kind = (given.is_floating_point(), given.is_complex()) == (expected.is_floating_point(), expected.is_complex())
-    return given.shape == expected.shape and same_kind
+    plain = given.layout == torch.strided and not (given.is_meta or given.is_nested or given.is_quantized)
+    same_kind = expected.is_floating_point() if given.is_floating_point() else given.dtype == expected.dtype
+    return plain and given.shape == expected.shape and same_kind
 
 
 def _type_text(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    kind = "" if tensor.layout == torch.strided else f"{tensor.layout} "
+    return f"{kind}{tensor.dtype!s}{'[…]' if tensor.is_nested else list(tensor.shape)}".replace("torch.", "")
 
 
 def _tie(model: Model, alias: str, first: str) -> None:
@@ -180,10 +201,74 @@ def _tie(model: Model, alias: str, first: str) -> None:
     slots[attribute] = getattr(model.get_submodule(home), name)
 
 
-def _compute_other_buffers(model: Model, parsed: ParsedSpec) -> None:
-    """Fill the buffers that no state dict holds by building the model once more, for real."""
-    fresh = dict(assemble(parsed, "cpu", initialise=False).named_buffers())
-    for name, buffer in list(model.named_buffers()):
-        if buffer.is_meta:
-            owner, _, attribute = name.rpartition(".")
-            model.get_submodule(owner)._buffers[attribute] = fresh[name]
+def _outside_state_dict(model: Model) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    """Give the tensors that no state dict holds: buffers that are not persistent, and plain attributes."""
+    for module in model.modules():
+        for name, value in (*module._buffers.items(), *module.__dict__.items()):
+            if isinstance(value, torch.Tensor):
+                yield module, name, value
+
+
+def _compute_others(model: Model, parsed: ParsedSpec) -> None:
+    """Fill the tensors that no state dict holds by building the model once more, for real."""
+    with torch.random.fork_rng(devices=[]):
+        fresh = assemble(parsed, "cpu", initialise=False)
+    found = {(id(there), name): value for there, name, value in _outside_state_dict(fresh)}
+    for here, there in zip(model.modules(), fresh.modules(), strict=True):
+        for slots in (here._buffers, here.__dict__):
+            for name, value in slots.items():
+                if isinstance(value, torch.Tensor) and value.is_meta:
+                    slots[name] = found[id(there), name]
+
+
+def _refuse_unloadable(model: Model, path: Path) -> None:
+    """Check before writing that the spec still describes the model, for a file rebuilds it from its spec alone."""
+    described = assemble(parse(model.spec), "meta", initialise=False).state_dict()
+    own = model.state_dict()
+    missing = [f"{name} lost" for name in described if name not in own]
+    added = [f"{name} added" for name in own if name not in described]
+    different = [
+        f"{name} {_type_text(own[name])}, in the spec {_type_text(tensor)}"
+        for name, tensor in described.items()
+        if name in own and not _fits(own[name], tensor)
+    ]
+    if changes := missing + added + different:
+        more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+        raise WeightsError(
+            path,
+            f"the model was changed and is no longer what its spec describes: {'; '.join(changes[:5])}{more}; "
+            "build it from a spec that says so, or save its state_dict() with torch.save",
+        )
+
+
+def refuse_other_function(
+    parsed: ParsedSpec, checkpoint: Checkpoint, remedy: str, changed: Container[str] = ()
+) -> None:
+    """Check that weights which say of which model they are go into one that computes the same.
+
+    Args:
+        parsed: the model that they are to go into.
+        checkpoint: the weights.
+        remedy: what to do otherwise, for the message.
+        changed: paths that were changed on purpose, ``"backbone.activation"``.
+
+    Raises:
+        SpecError: a parameter that matters is another one; initialisers, dropout and the size of the input do not.
+    """
+    if checkpoint.artifact is None:
+        return
+    try:
+        saved = normalise(checkpoint.artifact.spec)
+    except SpecError:
+        return  # it needs what is not here; that its tensors fit is all that can be checked
+    wanted = parsed.dump()
+    problems = []
+    for kind in saved:
+        old, new = saved[kind] or {}, wanted[kind] or {}
+        for key in dict.fromkeys([*old, *new]):
+            free = key in ("init", "dropout", "size" if kind == "input" else "") or f"{kind}.{key}" in changed
+            if not free and kind not in changed and old.get(key) != new.get(key):
+                found = f"the weights were saved with {old.get(key)!r}, this is {new.get(key)!r}; {remedy}"
+                problems.append(Problem(f"spec.{kind}.{key}", found))
+    if problems:
+        raise SpecError(problems)

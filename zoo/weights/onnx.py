@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto, numpy_helper
 
 from zoo.errors import FileFormatError, WeightsError
+from zoo.model import evaluating
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint, plain_tensors
 from zoo.weights.durable import replacing
 from zoo.weights.parity import bit_equal
@@ -48,6 +48,9 @@ _DTYPES: dict[int, torch.dtype] = {
 }
 
 
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+
+
 class OnnxFormat:
     """Reads and writes ``.onnx`` files with a dynamic batch dimension."""
 
@@ -61,7 +64,7 @@ class OnnxFormat:
             raise WeightsError(
                 path, "an ONNX file needs the description of the model: make it with Checkpoint.of(model)"
             )
-        proto = _export(model, checkpoint.artifact)
+        proto = _export(model, checkpoint.artifact, path)
         _strip(proto)
         graph = {i.name: i for i in proto.graph.initializer}
         held, kept = {}, {}
@@ -102,6 +105,8 @@ class OnnxFormat:
         if not proto.graph.node:
             raise FileFormatError(path, f"not a whole ONNX file (it has no graph){likeness(path)}")
         graph = {i.name: i for i in proto.graph.initializer}
+        if len(graph) < len(proto.graph.initializer):
+            raise FileFormatError(path, "two initializers have the same name")
         metadata = {p.key: p.value for p in proto.metadata_props}
         if METADATA_KEY not in metadata:
             return Checkpoint({name: _tensor(i, path) for name, i in graph.items()})
@@ -109,13 +114,15 @@ class OnnxFormat:
         try:
             held: dict[str, str] = json.loads(metadata[NAMES_KEY])
             tensors = {name: _tensor(graph[initializer], path) for name, initializer in held.items()}
-            tensors |= safetensors.torch.load(base64.b64decode(metadata[TENSORS_KEY], validate=True))
+            kept = safetensors.torch.load(base64.b64decode(metadata[TENSORS_KEY], validate=True))
         except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
             raise FileFormatError(path, f"its metadata is damaged ({type(error).__name__}: {error})") from error
-        return Checkpoint(tensors, artifact.aliases, artifact)
+        if twice := sorted(tensors.keys() & kept.keys()):
+            raise FileFormatError(path, f"two tensors are called {twice[0]!r}")
+        return Checkpoint({**tensors, **kept}, artifact.aliases, artifact)
 
 
-def _export(model: Model, artifact: Artifact) -> onnx.ModelProto:
+def _export(model: Model, artifact: Artifact, path: Path) -> onnx.ModelProto:
     port = artifact.inputs[0]
     least = max(64, getattr(model.backbone, "min_size", 1))
     # Two samples: the exporter takes a dimension of one for a constant.
@@ -123,32 +130,58 @@ def _export(model: Model, artifact: Artifact) -> onnx.ModelProto:
     dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-    with _evaluating(model), torch.no_grad():
-        program: Any = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            optimize=False,  # the optimizer folds BatchNorm and merges equal tensors
-            verbose=False,  # it prints on stdout
-            external_data=False,
-            input_names=[port.name],
-            output_names=[p.name for p in artifact.outputs],
-            dynamic_shapes=(dynamic,),
-        )
-    proto: onnx.ModelProto = program.model_proto
+    with evaluating(model), torch.no_grad():
+        try:
+            program: Any = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                optimize=False,  # the optimizer folds BatchNorm and merges equal tensors
+                verbose=False,  # it prints on stdout
+                external_data=False,
+                input_names=[port.name],
+                output_names=[p.name for p in artifact.outputs],
+                dynamic_shapes=(dynamic,),
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = error.__cause__ or error
+            reason = _COLOURS.sub("", str(cause)).strip().partition("\n")[0]
+            raise WeightsError(
+                path, f"torch cannot export this model to ONNX: {type(cause).__name__}: {reason}"
+            ) from error
+        proto: onnx.ModelProto = program.model_proto
+        if len(dynamic) > 1:
+            _refuse_frozen_size(model, proto, example, path)
     return proto
 
 
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
-        module.training = False
+def _refuse_frozen_size(model: Model, proto: onnx.ModelProto, example: torch.Tensor, path: Path) -> None:
+    """Run the graph at another size than it was traced at: some operators are exported for that one size alone."""
+    import onnxruntime
+
+    spatial = [n + 32 * (axis + 1) for axis, n in enumerate(example.shape[2:])]
+    other = torch.rand(1, example.shape[1], *spatial, dtype=example.dtype, device=example.device)
+    expected = model(other)
+    expected = expected if isinstance(expected, tuple) else (expected,)
     try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        ran = session.run(None, {proto.graph.input[0].name: other.cpu().numpy()})
+    except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
+        fault = str(error).strip().partition("\n")[0]
+    else:
+        tolerance = 1e-3 * max(1.0, *(e.abs().max().item() for e in expected))
+        same = all(
+            tuple(e.shape) == r.shape and (e.cpu().float() - torch.from_numpy(r).float()).abs().max() <= tolerance
+            for e, r in zip(expected, ran, strict=True)
+        )
+        fault = "" if same else "onnxruntime computes something else there"
+    if fault:
+        sizes = ["×".join(map(str, size)) for size in (example.shape[2:], spatial)]
+        raise WeightsError(
+            path,
+            f"exported for an input of any size, it would only be right at {sizes[0]}, not at {sizes[1]} ({fault}); "
+            "state input.size in the spec",
+        )
 
 
 def _strip(proto: onnx.ModelProto) -> None:

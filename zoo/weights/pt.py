@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -36,8 +35,11 @@ class PyTorch:
         if checkpoint.artifact is not None:
             setattr(state, METADATA_KEY, checkpoint.artifact.dump())
         with replacing(path) as temporary, temporary.open("wb") as file:
-            # A file object, not its name: torch writes the name of a file into it.
-            torch.save(state, file)
+            try:
+                # A file object, not its name: torch writes the name of a file into it.
+                torch.save(state, file)
+            except RuntimeError as error:  # what a full disk becomes inside torch
+                raise OSError(f"torch.save failed: {error}") from error
 
     def read(self, path: Path) -> Checkpoint:
         """Map a file.
@@ -67,17 +69,29 @@ def _unpickle(path: Path) -> Any:
             pickled = file.read(1) == b"\x80"
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error}") from error
+    if zipped:
+        _refuse_compressed(path)
     if not zipped and not pickled:  # files from before torch 1.6 are a bare pickle
         raise FileFormatError(path, f"not a whole PyTorch file, which is a zip or a pickle{likeness(path)}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickles, which are refused or read all the same
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise FileFormatError(path, f"not a whole PyTorch file ({reason}){likeness(path)}") from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Refuse what torch.save never writes: compressed members, which read as noise when mapped and may be bombs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise FileFormatError(path, f"not a whole PyTorch file ({error})") from error
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise FileFormatError(path, f"{member.filename!r} in it is compressed, which torch.save never does")
 
 
 def _refusal(path: Path, message: str) -> UnsafeFileError | FileFormatError:

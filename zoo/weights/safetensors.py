@@ -28,7 +28,10 @@ class Safetensors:
         # One metadata key alone: several are written in an order that changes from run to run.
         metadata = {METADATA_KEY: checkpoint.artifact.dump()} if checkpoint.artifact else None
         with replacing(path) as temporary:
-            save_file(plain_tensors(checkpoint.tensors), temporary, metadata)
+            try:
+                save_file(plain_tensors(checkpoint.tensors), temporary, metadata)
+            except SafetensorError as error:  # what a full disk becomes inside safetensors
+                raise OSError(str(error)) from error
 
     def read(self, path: Path) -> Checkpoint:
         """Map a file.

@@ -1,6 +1,6 @@
-"""Things that cannot be a component, each for another reason."""
+"""Things that cannot be what they are registered as, each for another reason."""
 
-from torch import nn
+from torch import Tensor, nn
 
 NUMBER = 7
 
@@ -14,10 +14,18 @@ class Untyped(nn.Module):
         super().__init__()
 
 
+def unsayable(in_channels: int, weight: Tensor | None = None) -> nn.Module:
+    return nn.Identity()
+
+
+def typed_type(in_channels: int, type: str = "a") -> nn.Module:
+    return nn.Identity()
+
+
 class Featureless(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
 
 
-def builds_no_module(in_channels: int) -> int:
+def builds_a_number(in_channels: int) -> int:
     return in_channels

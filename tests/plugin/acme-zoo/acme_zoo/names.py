@@ -1,0 +1,7 @@
+"""Old names, and a keymap."""
+
+from registry import Renamed
+
+LITTLE = Renamed("tiny", since="0.2")
+CIRCULAR = Renamed("circular")
+KEYMAP = {"": ""}
