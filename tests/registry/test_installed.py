@@ -327,7 +327,7 @@ def test_many_threads_import_a_plugin_once_without_deadlock(python, tmp_path: Pa
     (package / "__init__.py").write_text("")
     for name, other in (("a", "b"), ("b", "a")):
         (package / f"{name}.py").write_text(
-            "import time, threading\nprint('imported', flush=True)\ntime.sleep(0.3)\n"
+            "import sys, time\nsys.stdout.write('imported\\n')\ntime.sleep(0.3)\n"
             "from zoo.kinds import models\nassert 'lenet' in models\n"
             f"models.get('slow-{other}-plain')\nNET = {{'backbone': {{'type': 'lenet'}}}}\n"
         )
