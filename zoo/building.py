@@ -12,7 +12,7 @@ from zoo import kinds
 from zoo.builder import compose
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.model import Model
-from zoo.spec import Spec, merge, named, parse
+from zoo.spec import Source, merge, opened, parse
 from zoo.weights.files import read, rebuild
 
 Change = Mapping[str, Any] | str | None
@@ -22,7 +22,7 @@ _AS_IT_IS: Final[Any] = object()
 
 
 def build(
-    spec: str | Spec,
+    spec: Source,
     *,
     weights: str | PathLike[str] | None = None,
     num_classes: int | None = None,
@@ -36,7 +36,7 @@ def build(
     """Build a model.
 
     Args:
-        spec: the name of a model, or a spec dict.
+        spec: the name of a model, a spec dict, or a spec file: ``.json``, ``.toml``, ``.yaml`` or ``.yml``.
         weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones.
         num_classes: short for ``head={"num_classes": …}``.
         in_channels: short for ``input={"channels": …}``.
@@ -53,6 +53,7 @@ def build(
     Raises:
         UnknownNameError: there is no such model, or there are no such weights for it.
         SpecError: a name or a parameter in the spec is wrong; all problems are told at once.
+        SpecFileError: the spec file cannot be read.
         ShapeError: two parts do not fit; no weight was allocated.
         WeightsError: the weights cannot be read or do not fit.
 
@@ -61,17 +62,16 @@ def build(
     66126
     """
     changes = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
-    merged = merge(
-        named(spec) if isinstance(spec, str) else spec, {k: c for k, c in changes.items() if c is not _AS_IT_IS}
-    )
-    if num_classes is not None:
-        merged = merge(merged, {"head": {"num_classes": num_classes}})
-    if in_channels is not None:
-        merged = merge(merged, {"input": {"channels": in_channels}})
-    if weights is None:
-        return compose(merged)
-    path = _weights_file(spec, weights)
-    return rebuild(parse(merged), read(path), path)
+    with opened(spec) as plain:
+        merged = merge(plain, {k: c for k, c in changes.items() if c is not _AS_IT_IS})
+        if num_classes is not None:
+            merged = merge(merged, {"head": {"num_classes": num_classes}})
+        if in_channels is not None:
+            merged = merge(merged, {"input": {"channels": in_channels}})
+        if weights is None:
+            return compose(merged)
+        path = _weights_file(spec, weights)
+        return rebuild(parse(merged), read(path), path)
 
 
 def weights_of(model: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ def weights_of(model: str) -> dict[str, str]:
     return {name[len(short) + 1 :]: name for name in kinds.pretrained.names(f"{short}.*")}
 
 
-def _weights_file(spec: str | Spec, weights: str | PathLike[str]) -> Path:
+def _weights_file(spec: Source, weights: str | PathLike[str]) -> Path:
     text = fspath(weights)
     if Path(text).suffix.removeprefix(".") in kinds.formats:
         return Path(text)

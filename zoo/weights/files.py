@@ -19,7 +19,7 @@ from zoo.errors import (
     UnknownNameError,
 )
 from zoo.model import Model
-from zoo.spec import ParsedSpec, Spec, named, parse
+from zoo.spec import ParsedSpec, Source, opened, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
 from zoo.weights.parity import bit_equal
 
@@ -43,7 +43,7 @@ def save(model: Model, path: str | PathLike[str]) -> Path:
     return path
 
 
-def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
+def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
@@ -51,7 +51,7 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
 
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere whose tensors have zoo's names.
-        spec: what the file holds, where it does not say so itself: the name of a model, or a spec.
+        spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
 
     Raises:
         FileFormatError: the file is missing, damaged or of another kind.
@@ -60,16 +60,16 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
         MissingProviderError: it needs a component that is not installed here.
         TensorMismatchError: its tensors are not those of the model.
         SpecError: the spec is wrong.
+        SpecFileError: the spec file cannot be read.
     """
     path = Path(path)
     checkpoint = read(path)
     if spec is not None:
-        parsed = parse(named(spec) if isinstance(spec, str) else spec)
-    elif checkpoint.artifact is not None:
-        parsed = _parse_artifact(checkpoint.artifact, path)
-    else:
-        raise MissingSpecError(path)
-    return rebuild(parsed, checkpoint, path)
+        with opened(spec) as plain:
+            return rebuild(parse(plain), checkpoint, path)
+    if checkpoint.artifact is not None:
+        return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
+    raise MissingSpecError(path)
 
 
 def read(path: str | PathLike[str]) -> Checkpoint:
