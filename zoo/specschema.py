@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _QUALIFIED = {
-    "type": "string",
     "pattern": "^[^:]+:.+$",
     "description": "A model of a library, library:model, or a component of one distribution, distribution:name.",
 }
@@ -76,7 +75,7 @@ class _Docs:
 
     @classmethod
     def read(cls, docstring: str) -> _Docs:
-        lines = inspect.cleandoc(docstring).splitlines()
+        lines = inspect.cleandoc(docstring).replace("``", "`").splitlines()
         parameters: dict[str, str] = {}
         section, name = "", ""
         for line in lines[1:]:
@@ -137,7 +136,7 @@ def _types(
         for p in signature.parameters:
             try:
                 p.adapter.json_schema()
-            except Exception as error:  # noqa: BLE001 - a plugin's type may raise anything; one that has no schema may be anything
+            except Exception as error:  # of a plugin's type, anything: the parameter is then left unchecked
                 faults.append(f"unchecked: {p.name} of {signature.target}, for its type has no schema ({error})")
             else:
                 adapters.append(((signature.target, p.name), "validation", p.adapter))
@@ -162,7 +161,9 @@ def _described(definition: dict[str, Any]) -> dict[str, Any]:
 
 def _part(kind: str, offers: list[_Offer], types: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of one part: a name alone, or an object whose type decides what else it takes."""
-    name = {"anyOf": [{"enum": [o.names[0] for o in offers], "description": f"The name of a {kind}."}, _QUALIFIED]}
+    # Validators tell the fault of the alternative whose "type" fits: of the names, not of the pattern.
+    known = {"type": "string", "enum": [o.names[0] for o in offers], "description": f"The name of a {kind}."}
+    name = {"type": "string", "anyOf": [known, _QUALIFIED]}
     cases = []
     for o in offers:
         chosen = {"enum": list(o.names)} if len(o.names) > 1 else {"const": o.names[0]}
@@ -195,11 +196,8 @@ def _object(
             taken[p.name]["default"] = default
     for name in signature.offered:
         if name in kinds.OFFERED:
-            told = docs.parameters.get(name, "")
-            taken[name] = {
-                "description": f"Filled in from the stage before: leave it out. {told}".strip(),
-                "readOnly": True,
-            }
+            told = f": {docs.parameters[name]}" if name in docs.parameters else "."
+            taken[name] = {"description": f"Filled in from the stage before, leave it out{told}", "readOnly": True}
     required = [p.name for p in signature.parameters if p.required]
     return {
         "type": "object",
