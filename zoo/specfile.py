@@ -145,7 +145,11 @@ def _parse_yaml(text: str) -> Any:
 
 def _yaml_reason(cause: yaml.YAMLError) -> str:
     problem, mark = getattr(cause, "problem", None), getattr(cause, "problem_mark", None)
-    return f"{problem} (line {mark.line + 1} column {mark.column + 1})" if problem and mark else " ".join(str(cause).split())
+    return (
+        f"{problem} (line {mark.line + 1} column {mark.column + 1})"
+        if problem and mark
+        else " ".join(str(cause).split())
+    )
 
 
 def _nodes(node: Any) -> Iterable[Any]:

@@ -161,9 +161,7 @@ def _described(definition: dict[str, Any]) -> dict[str, Any]:
 
 def _part(kind: str, offers: list[_Offer], types: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of one part: a name alone, or an object whose type decides what else it takes."""
-    # Validators tell the fault of the alternative whose "type" fits: of the names, not of the pattern.
-    known = {"type": "string", "enum": [o.names[0] for o in offers], "description": f"The name of a {kind}."}
-    name = {"type": "string", "anyOf": [known, _QUALIFIED]}
+    needy = [o for o in offers if any(p.required for p in o.signature.parameters)]
     cases = []
     for o in offers:
         chosen = {"enum": list(o.names)} if len(o.names) > 1 else {"const": o.names[0]}
@@ -173,10 +171,21 @@ def _part(kind: str, offers: list[_Offer], types: dict[tuple[str, str], dict[str
             **({"description": docs.summary} if docs.summary else {}),
             **_object(o.signature, types, docs, {"type": {**chosen, "description": docs.summary}}),
         }
-        cases.append({"if": {"properties": {"type": chosen}}, "then": taken})
-    full = {"type": "object", "properties": {"type": name}, "required": ["type"], "allOf": cases}
+        cases.append({"if": {"properties": {"type": chosen}, "required": ["type"]}, "then": taken})
+    alone = _name(f"A {kind} that needs no parameters.", [o for o in offers if o not in needy], needy)
+    named = _name(f"The name of a {kind}.", offers, [])
+    full = {"type": "object", "properties": {"type": named}, "required": ["type"], "allOf": cases}
     absent = [] if kind == "backbone" else [{"type": "null", "description": f"No {kind}."}]
-    return {"description": f"The {kind}: its name, or its type and parameters.", "anyOf": [name, full, *absent]}
+    return {"description": f"The {kind}: its name, or its type and parameters.", "anyOf": [alone, full, *absent]}
+
+
+def _name(description: str, offers: list[_Offer], excluded: list[_Offer]) -> dict[str, Any]:
+    """Return the schema of a text that names one of some components, or what a library or distribution has."""
+    # Validators tell the fault of the alternative whose "type" fits: of the names, not of the pattern.
+    names = [{"type": "string", "enum": [o.names[0] for o in offers]}] if offers else []
+    others = [name for o in excluded for name in o.names if ":" in name]
+    qualified = {**_QUALIFIED, "not": {"enum": others}} if others else _QUALIFIED
+    return {"type": "string", "description": description, "anyOf": [*names, qualified]}
 
 
 def _object(
