@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zoo.record import Preprocessing as Preprocessing
     from zoo.record import Record as Record
     from zoo.spec import normalise as normalise
+    from zoo.specschema import schema as schema
     from zoo.weights.files import load as load
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
@@ -46,6 +47,7 @@ _HOMES = {
     "normalise": "zoo.spec",
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",
+    "schema": "zoo.specschema",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the table above is the one list of public names

@@ -14,7 +14,7 @@ from zoo import kinds
 from zoo.builder import compose
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.model import Model
-from zoo.spec import Spec, merge, named, parse
+from zoo.spec import Source, merge, opened, parse
 from zoo.weights.files import read, rebuild, refuse_other_function
 
 Change = Mapping[str, Any] | str | None
@@ -24,7 +24,7 @@ _AS_IT_IS: Final[Any] = object()
 
 
 def build(
-    spec: str | Spec,
+    spec: Source,
     *,
     weights: str | PathLike[str] | None = None,
     num_classes: int | None = None,
@@ -38,7 +38,7 @@ def build(
     """Build a model.
 
     Args:
-        spec: the name of a model, or a spec dict.
+        spec: the name of a model, a spec dict, or a spec file: ``.json``, ``.toml``, ``.yaml`` or ``.yml``.
         weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones.
         num_classes: short for ``head={"num_classes": …}``.
         in_channels: short for ``input={"channels": …}``.
@@ -55,6 +55,7 @@ def build(
     Raises:
         UnknownNameError: there is no such model, or there are no such weights for it.
         SpecError: a name or a parameter in the spec is wrong; all problems are told at once.
+        SpecFileError: the spec file cannot be read.
         ShapeError: two parts do not fit; no weight was allocated.
         WeightsError: the weights cannot be read or do not fit.
 
@@ -68,19 +69,20 @@ def build(
         changes.append({"head": {"num_classes": num_classes}})
     if in_channels is not None:
         changes.append({"input": {"channels": in_channels}})
-    merged = reduce(merge, changes, named(spec) if isinstance(spec, str) else spec)
-    if weights is None:
-        return compose(merged)
-    path = _weights_file(spec, weights)
-    parsed, checkpoint = parse(merged), read(path)
-    on_purpose = {
-        place
-        for change in changes
-        for kind, what in change.items()
-        for place in ([f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind])
-    }
-    refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
-    return rebuild(parsed, checkpoint, path)
+    with opened(spec) as plain:
+        merged = reduce(merge, changes, plain)
+        if weights is None:
+            return compose(merged)
+        path = _weights_file(spec, weights)
+        parsed, checkpoint = parse(merged), read(path)
+        on_purpose = {
+            place
+            for change in changes
+            for kind, what in change.items()
+            for place in ([f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind])
+        }
+        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
+        return rebuild(parsed, checkpoint, path)
 
 
 def weights_of(model: str) -> dict[str, str]:
@@ -93,7 +95,7 @@ def weights_of(model: str) -> dict[str, str]:
     return {name[len(short) + 1 :]: name for name in kinds.pretrained.names(f"{short}.*")}
 
 
-def _weights_file(spec: str | Spec, weights: str | PathLike[str]) -> Path:
+def _weights_file(spec: Source, weights: str | PathLike[str]) -> Path:
     text = fspath(weights)
     if Path(text).suffix.removeprefix(".") in kinds.formats:
         return Path(text)

@@ -29,6 +29,7 @@ __all__ = [
     "ShapeError",
     "SignatureError",
     "SpecError",
+    "SpecFileError",
     "TensorMismatchError",
     "UnknownNameError",
     "UnsafeFileError",
@@ -42,12 +43,29 @@ class SpecError(ZooError):
 
     Attributes:
         problems: every problem, each with its path and what would be right.
+        file: the spec file that it was read from, or None.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], file: str | PathLike[str] | None = None) -> None:
         self.problems = tuple(problems)
+        self.file = None if file is None else fspath(file)
+        where = "" if self.file is None else f"{self.file}: "
         count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in the spec:\n  "
-        super().__init__(count + "\n  ".join(str(p) for p in self.problems))
+        super().__init__(where + count + "\n  ".join(str(p) for p in self.problems))
+
+
+class SpecFileError(ZooError):
+    """A spec file cannot be read, before what it says is even looked at.
+
+    Attributes:
+        path: the file.
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.path = fspath(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
 
 
 class ShapeError(ZooError):

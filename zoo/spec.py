@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from os import PathLike, fspath
 from typing import Any
 
 from pydantic import PositiveInt
@@ -13,12 +15,15 @@ from pydantic import PositiveInt
 from registry import Arguments, Entry, Problem, RegistryError, Signature, nearest
 from registry.names import canonical, canonical_provider
 from registry.signature import to_json
-from zoo import kinds
-from zoo.errors import SpecError
+from zoo import kinds, specfile
+from zoo.errors import ShapeError, SpecError
 from zoo.layers.parameters import Widths
 
 Spec = Mapping[str, Any]
 """``{"input": {…}, "backbone": {"type": name, …parameters}, "neck": …, "bottleneck": …, "head": …}``."""
+
+Source = str | PathLike[str] | Spec
+"""Where a spec comes from: the name of a model, a spec file, or the spec itself."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,34 @@ def named(name: str) -> dict[str, Any]:
     return copy.deepcopy(dict(kinds.models.get(name)))
 
 
+@contextmanager
+def opened(source: Source) -> Iterator[Spec]:
+    """Give the spec that a name, a spec file or a dict stands for; what is then found wrong with it names the file.
+
+    A text is the name of a model, or if there is no such model and it ends as spec files do, that of a file.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        SpecFileError: the file cannot be read.
+
+    >>> with opened("lenet") as spec:
+    ...     spec["head"]
+    {'type': 'linear', 'num_classes': 10}
+    """
+    if isinstance(source, str) and (source in kinds.models or not specfile.is_spec_file(source)):
+        yield named(source)
+    elif not isinstance(source, str | PathLike):
+        yield source
+    else:
+        try:
+            yield specfile.read(source)
+        except SpecError as error:
+            raise SpecError(error.problems, source) from error.__cause__
+        except ShapeError as error:
+            where = f"{fspath(source)}{': ' if error.where else ''}{error.where}"
+            raise ShapeError(error.found, error.expected, where) from error.__cause__
+
+
 def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a spec with changes merged in.
 
@@ -151,16 +184,22 @@ def parse(spec: Spec) -> ParsedSpec:
     return ParsedSpec(source, tuple(parts))
 
 
-def normalise(spec: Spec) -> dict[str, Any]:
+def normalise(spec: Source) -> dict[str, Any]:
     """Return a spec with every default filled in, so that a later change of a default cannot change what it says.
+
+    Args:
+        spec: a spec, a spec file (``.json``, ``.toml``, ``.yaml``) or the name of a model.
 
     Raises:
         SpecError: something is wrong with it.
+        SpecFileError: the file cannot be read.
+        UnknownNameError: there is no such model.
 
     >>> normalise({"backbone": "mlp", "input": {"size": [8, 8]}})["backbone"]["hidden"]
     [256, 128]
     """
-    return parse(spec).dump()
+    with opened(spec) as plain:
+        return parse(plain).dump()
 
 
 def _no_spec(found: object) -> Problem:

@@ -9,7 +9,7 @@ import click
 
 from registry.errors import ZooError
 from registry.names import nearest
-from zoo.cli import plugins, tables
+from zoo.cli import plugins, specs, tables
 
 
 class _Group(click.Group):
@@ -121,8 +121,8 @@ def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) ->
         )
 
 
-main.add_command(plugins.plugins)
-main.add_command(plugins.explain)
+for _command in (plugins.plugins, plugins.explain, specs.schema, specs.validate):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,7 +25,7 @@ from zoo.errors import (
 )
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
-from zoo.spec import ParsedSpec, Spec, named, normalise, parse
+from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
 from zoo.weights.parity import bit_equal
 
@@ -57,7 +57,7 @@ def save(model: Model, path: str | PathLike[str]) -> Path:
     return path
 
 
-def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
+def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
@@ -65,7 +65,7 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
 
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere whose tensors have zoo's names.
-        spec: what the file holds, where it does not say so itself: the name of a model, or a spec.
+        spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
 
     Raises:
         FileFormatError: the file is missing, damaged or of another kind.
@@ -74,6 +74,7 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
         MissingProviderError: it needs a component that is not installed here.
         TensorMismatchError: its tensors are not those of the model.
         SpecError: the spec is wrong.
+        SpecFileError: the spec file cannot be read.
 
     Warns:
         LockWarning: it was made with other versions of its providers than are installed here.
@@ -81,13 +82,13 @@ def load(path: str | PathLike[str], spec: str | Spec | None = None) -> Model:
     path = Path(path)
     checkpoint = read(path)
     if spec is not None:
-        parsed = parse(named(spec) if isinstance(spec, str) else spec)
-        refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
-    elif checkpoint.artifact is not None:
-        parsed = _parse_artifact(checkpoint.artifact, path)
-    else:
-        raise MissingSpecError(path)
-    return rebuild(parsed, checkpoint, path)
+        with opened(spec) as plain:
+            parsed = parse(plain)
+            refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
+            return rebuild(parsed, checkpoint, path)
+    if checkpoint.artifact is not None:
+        return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
+    raise MissingSpecError(path)
 
 
 def read(path: str | PathLike[str]) -> Checkpoint:
