@@ -58,8 +58,12 @@ class Parameter:
                 json.dumps(to_json(self.default), allow_nan=False)
         except (PydanticSchemaGenerationError, PydanticUserError):
             return f"is of type {self.type_text}, which a spec cannot state"
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
+            if "adapter" not in self.__dict__:
+                return f"is of type {self.type_text}, which cannot be checked: {error}"
             return f"has the default {_brief(self.default)}, which JSON cannot say"
+        except Exception as error:  # a type of a plugin's own runs its code here
+            return f"is of type {self.type_text}, which cannot be checked: {type(error).__name__}: {error}"
         return ""
 
     @property

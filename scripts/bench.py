@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import bench_registry
 import click
 import timm
 import torch
@@ -113,7 +114,7 @@ def measure(row: Row) -> tuple[list[float], list[float]]:
 @click.command()
 @click.argument("word", default="")
 def main(word: str) -> None:
-    """Run the rows whose task contains WORD."""
+    """Run the rows whose task contains WORD; "registry" is the curve over the number of installed plugins."""
     table = Table("task", title=f"zoo against its peers: medians, {torch.get_num_threads()} threads")
     for header in ("zoo", "", "peer", "", "peer / zoo", "pairs from … to", "aim"):
         table.add_column(header, justify="left" if not header else "right")
@@ -133,7 +134,10 @@ def main(word: str) -> None:
                 f"{ratios[0]:.2f} … {ratios[-1]:.2f}",
                 f"{row.aim:.0f}×" if row.aim else "",
             )
-    Console(width=max(150, Console().width)).print(table)
+    if table.row_count:
+        Console(width=max(150, Console().width)).print(table)
+    if word in "registry":
+        bench_registry.print_curve()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests_support import PLUGINS, pip_install
 from torch import nn
 
 
@@ -49,3 +50,10 @@ def run_python(code: str, *paths: Path, **environment: str) -> subprocess.Comple
 @pytest.fixture
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run_python
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip installed every test distribution."""
+    target = tmp_path_factory.mktemp("fleet")
+    return pip_install(target, *(PLUGINS / name for name in sorted(p.name for p in PLUGINS.iterdir())))

@@ -129,7 +129,7 @@ def _describe_model(entry: Entry) -> Description:
 
 
 def _describe_component(registry: Registry, entry: Entry) -> Description:
-    component = registry.load(entry)
+    entry, component = registry.resolve(entry.qualified_name)
     features = _default_features(entry) if entry.kind == "backbone" else None
     signature = tuple(str(p) for p in kinds.signature_of(component).parameters)
     doc = inspect.getdoc(component) or ""

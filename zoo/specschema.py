@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry import Entry, Registry, RegistryError, Signature
+from registry import Entry, Registry, RegistryError, Renamed, Signature
 from registry.signature import to_json
 from zoo import kinds
 from zoo.spec import Input
@@ -113,6 +113,8 @@ def _offers(registry: Registry, faults: list[str]) -> Iterator[_Offer]:
         except RegistryError as error:
             faults.append(f"left out: {error}")
             continue
+        if isinstance(component, Renamed):
+            continue  # an old name goes on working, but nobody should be led to write it
         names = tuple(name for name in (entry.name, entry.qualified_name) if _stands_for(registry, name, entry))
         if names:
             yield _Offer(names, entry, component, kinds.signature_of(component))

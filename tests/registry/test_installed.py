@@ -12,13 +12,6 @@ from tests_support import PLUGINS, pip_install
 LIST = "import json, zoo.kinds as k;print(json.dumps({e.qualified_name: e.version for e in k.backbones.entries()}))"
 
 
-@pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip installed every test distribution."""
-    target = tmp_path_factory.mktemp("fleet")
-    return pip_install(target, *(PLUGINS / name for name in sorted(p.name for p in PLUGINS.iterdir())))
-
-
 def listed(python, *paths: Path, **environment: str) -> dict[str, str]:
     return json.loads(python(LIST, *paths, **environment).stdout)
 

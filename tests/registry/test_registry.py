@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from registry import BrokenEntryError, NameTakenError, Registry, UnknownNameError
+from registry import (
+    BrokenEntryError,
+    Contract,
+    NameTakenError,
+    Registry,
+    RegistryError,
+    Renamed,
+    UnknownNameError,
+    refresh,
+)
 from registry.names import canonical, matches, nearest
 from registry.providers import provider_filter
 from zoo import kinds
@@ -139,3 +148,83 @@ def test_names_compare_by_their_canonical_form() -> None:
 def test_the_filter_says_whose_entries_count(text: str, passing: list[str], stopped: list[str]) -> None:
     wanted = provider_filter(text)
     assert [p for p in (*passing, *stopped) if wanted(p)] == passing
+
+
+def test_a_decorator_registers_what_it_decorates(shelf: Registry) -> None:
+    @shelf.register("box")
+    class Box:
+        pass
+
+    assert shelf.get("box") is Box
+
+
+def test_a_builtin_is_overridden_only_on_request_and_given_back(backbones: Registry) -> None:
+    real = backbones.get("lenet")
+
+    def mine(in_channels: int) -> None: ...
+
+    backbones.register("LeNet", mine, override=True)
+    try:
+        assert backbones.get("lenet") is mine
+        assert backbones.get("zoo-torch:lenet") is real
+    finally:
+        backbones.unregister("lenet")
+    assert backbones.get("lenet") is real
+
+
+def test_a_scoped_override_ends_with_its_block_on_errors_too(shelf: Registry) -> None:
+    shelf.register("box", dict)
+
+    def fail_within() -> None:
+        with shelf.overriding("box", list):
+            assert shelf.get("box") is list
+            with shelf.overriding("box", "builtins:set"):
+                assert shelf.get("box") is set
+            assert shelf.get("box") is list
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        fail_within()
+    assert shelf.get("box") is dict
+
+
+def test_an_override_that_cannot_be_a_component_changes_nothing(backbones: Registry) -> None:
+    with pytest.raises(BrokenEntryError, match="is 'int', not a class or function"), backbones.overriding("lenet", 7):
+        pass
+    assert backbones.find("lenet").provider == "zoo-torch"
+
+
+def test_a_name_with_a_colon_cannot_be_registered(shelf: Registry) -> None:
+    with pytest.raises(RegistryError, match="':' stands between a provider and a name"):
+        shelf.register("my:box", dict)
+
+
+def test_a_failed_import_is_remembered_until_a_refresh(shelf: Registry, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    shelf.register("later", "comes_later:THING")
+    for _ in range(2):
+        with pytest.raises(BrokenEntryError, match="No module named 'comes_later'"):
+            shelf.get("later")
+    assert shelf.state(shelf.find("later"))[0] == "broken"
+    (tmp_path / "comes_later.py").write_text("THING = 3")
+    refresh()
+    assert shelf.get("later") == 3
+    assert shelf.state(shelf.find("later")) == ("ok", "")
+
+
+def test_a_renamed_name_forwards_with_a_warning_each_time(shelf: Registry) -> None:
+    shelf.register("new", dict)
+    shelf.register("old", Renamed("new", since="2.0"))
+    for _ in range(2):
+        with pytest.warns(FutureWarning, match=r"thing 'old' is called 'new' since local 2\.0"):
+            assert shelf.get("old") is dict
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [(None, ""), ("1", ""), ("2", "newer version of the application"), ("x", "version of the plugin")],
+)
+def test_a_contract_tells_who_has_to_move(stated: str | None, told: str) -> None:
+    fault = Contract("zoo.contract", 1).fault(stated)
+    assert told in fault
+    assert bool(fault) == bool(told)
