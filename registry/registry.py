@@ -355,11 +355,12 @@ class Registry:
                 reasons[provider.name] = by_filter or (contract.fault(stated.get(provider.name)) if contract else "")
             source = (point.value, provider.name, provider.version)
             entries.append(Entry(self.kind, point.name, *source, blocked=reasons[provider.name]))
-        entries.sort(key=lambda e: (canonical(e.name), e.provider))
         named: dict[str, list[Entry]] = {}
         for entry in entries:
             named.setdefault(canonical(entry.name), []).append(entry)
-        return _Index(found, tuple(entries), {form: tuple(same) for form, same in named.items()})
+        named = {form: sorted(named[form], key=lambda e: e.provider) for form in sorted(named)}
+        every = tuple(entry for same in named.values() for entry in same)
+        return _Index(found, every, {form: tuple(same) for form, same in named.items()})
 
 
 def _where(target: object) -> str:
