@@ -1,8 +1,8 @@
 """The checks that zoo's own components and formats pass, for authors to run on theirs; nothing here needs pytest.
 
 >>> from zoo import testing
->>> testing.check_component("head", "linear", parameters=[{"num_classes": 10}]).ok
-True
+>>> print(testing.cases("zoo-torch")[0])
+backbone:lenet-builds
 """
 
 from zoo.testing.report import Report, Result

@@ -91,7 +91,7 @@ def strided(suffix: str) -> None:
     model = _model().to(memory_format=torch.channels_last)
     weight = model.get_parameter("head.fc.weight")
     weight.data = torch.cat([weight.data, weight.data])[: len(weight)]
-    require_same(model.state_dict(), _again(model, suffix).state_dict(), "not contiguous, comes back changed:")
+    require_same(model.state_dict(), _again(model, suffix).state_dict(), "not contiguous, comes back changed")
 
 
 def repeatable(suffix: str) -> None:
@@ -109,7 +109,7 @@ def model_untouched(suffix: str) -> None:
     before, modes = copy.deepcopy(state_of(model)), [m.training for m in model.modules()]
     with _saved(model, suffix) as file:
         beside = [p.name for p in file.parent.iterdir() if p != file]
-    require_same(before, state_of(model), "writing changes the model:")
+    require_same(before, state_of(model), "writing changes the model")
     if modes != [m.training for m in model.modules()]:
         fail("writing changes the training mode of parts of the model")
     if not all(p.requires_grad for p in model.parameters()):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import unittest
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from registry import AmbiguousNameError, Entry, UnknownNameError, canonical, nearest
 from registry.names import canonical_provider
@@ -17,6 +14,7 @@ from zoo.errors import CheckError, ZooError
 from zoo.spec import Spec
 from zoo.testing.checks import COMPONENT_CHECKS
 from zoo.testing.formats import FORMAT_CHECKS
+from zoo.testing.isolation import undisturbed
 from zoo.testing.models import MODEL_CHECKS
 from zoo.testing.report import Fault, Report, Result, Skip
 from zoo.testing.subject import place, subject_text
@@ -61,7 +59,7 @@ class Case:
     def result(self) -> Result:
         """Run the check; the caller's random numbers, defaults and modes of torch are as before."""
         subject = subject_text(self.kind, self.name, self.parameters)
-        with _undisturbed():
+        with undisturbed():
             try:
                 self._look()
             except Skip as found:
@@ -279,17 +277,3 @@ def _by_key(given: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
         if canonical(key) not in keys:
             raise UnknownNameError("entry of this distribution", key, sorted(keys), nearest(key, keys))
     return {canonical(key): value for key, value in given.items()}
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Run something without a trace of it in the process: what is checked may be at fault in any way."""
-    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        torch.set_grad_enabled(grad)

@@ -34,9 +34,9 @@ def global_state(subject: Subject) -> None:
         second.train()(x)
     second(x)
     _compare(before, "running")
-    require_same(kept, state_of(first), "running one instance changes another:")
+    require_same(kept, state_of(first), "running one instance changes another")
     with torch.no_grad():
-        require_same(outputs, tensors_of(first(x)), "running one instance changes what another returns:")
+        require_same(outputs, tensors_of(first(x)), "running one instance changes what another returns")
     memory = {t.data_ptr() for t in first.state_dict().values() if t.numel()}
     shared = [name for name, t in second.state_dict().items() if t.data_ptr() in memory]
     if shared:

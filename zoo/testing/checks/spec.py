@@ -21,12 +21,11 @@ def spec(subject: Subject) -> None:
         text = json.dumps(normal, allow_nan=False)
     except (TypeError, ValueError) as error:
         fail(f"its defaults cannot be written as JSON: {error}")
-    if json.loads(text) != normal:
-        fail(
-            f"JSON turns its defaults into something else: {normal[subject.kind]} into {json.loads(text)[subject.kind]}"
-        )
+    read = json.loads(text)
+    if read != normal:
+        fail(f"JSON turns its defaults into something else: {normal[subject.kind]} into {read[subject.kind]}")
     try:
-        again = normalise(json.loads(text))
+        again = normalise(read)
     except SpecError as error:
         fail(f"its own normalised spec is refused, for a default does not fit its type hint: {error}")
     if again != normal:
