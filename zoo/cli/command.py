@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from registry.errors import ZooError
-from zoo.cli import tables
+from zoo.cli import authors, tables
 
 
 class _Group(click.Group):
@@ -114,6 +114,10 @@ def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) ->
         tables.print_columns(
             ("file", "label", "probability"), [(p.file, p.label, f"{p.probability:.4f}") for p in found]
         )
+
+
+for command in authors.COMMANDS:
+    main.add_command(command)
 
 
 if __name__ == "__main__":
