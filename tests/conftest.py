@@ -63,6 +63,12 @@ def pip_install(plugin: Path, target: Path) -> Path:
     return target
 
 
+@pytest.fixture
+def install() -> Callable[[Path, Path], Path]:
+    """Install a distribution for real, without the network, into a folder."""
+    return pip_install
+
+
 @pytest.fixture(scope="session")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip installed acme-zoo 0.3."""

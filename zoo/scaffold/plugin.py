@@ -6,7 +6,7 @@ import keyword
 import re
 import sys
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -118,12 +118,28 @@ def _check_names(plugin: _Plugin) -> None:
         raise ScaffoldError(
             f"{plugin.dist!r} cannot name a distribution; use letters and digits, joined by '-': 'acme-zoo'"
         )
+    if _is_installed(plugin.dist) and plugin.dist_form not in _plugins():
+        raise ScaffoldError(
+            f"{plugin.dist_form} is installed here and is no plugin of zoo; choose another distribution"
+        )
     owners = [d for d in packages_distributions().get(plugin.package, ()) if canonical_provider(d) != plugin.dist_form]
     if owners or plugin.package in sys.stdlib_module_names | _RESERVED or keyword.iskeyword(plugin.package):
         whose = f"belongs to {owners[0]}" if owners else "is taken already"
         raise ScaffoldError(
             f"{plugin.dist!r} would have the package {plugin.package!r}, which {whose}; name another one"
         )
+
+
+def _is_installed(dist: str) -> bool:
+    try:
+        return bool(version(dist))
+    except PackageNotFoundError:
+        return False
+
+
+def _plugins() -> set[str]:
+    providers = {canonical_provider(e.provider) for registry in kinds.COMPONENTS.values() for e in registry.entries()}
+    return providers - {canonical_provider(kinds.DISTRIBUTION)}
 
 
 def _text(plugin: _Plugin, template: str) -> str:
