@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from zoo import testing
@@ -33,16 +35,21 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 }
 
 
+KNOWN = {
+    "neck:adaptive_pool-1-weights-onnx": "torch's ONNX exporter has no adaptive_max_pool2d",
+}
+"""What is known to fail, each with the reason; it fails as a test once it passes."""
+
+
 def cases() -> list:
     """Every check of all that zoo ships; those that take longest look at one set of parameters, unless asked for."""
 
     def is_long(case: testing.Case) -> bool:
         return (case.check in ("weights-onnx", "export") and case.label not in ("", "-0")) or case.name == "pth"
 
-    return [
-        pytest.param(case, id=str(case), marks=[pytest.mark.slow] if is_long(case) else [])
-        for case in testing.cases("zoo-torch", parameters=VARIANTS)
-    ]
+    every = testing.cases("zoo-torch", parameters=VARIANTS)
+    told = [replace(case, expected_failure=KNOWN.get(str(case), "")) for case in every]
+    return [pytest.param(c, id=str(c), marks=[pytest.mark.slow] if is_long(c) else []) for c in told]
 
 
 @pytest.mark.parametrize("case", cases())

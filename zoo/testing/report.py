@@ -30,6 +30,19 @@ def skip(why: str) -> NoReturn:
     raise Skip(why)
 
 
+def error_text(error: BaseException) -> str:
+    r"""Return an error in one line: the first of its message, and of that of the error it goes back to.
+
+    >>> error_text(ValueError("too large\nsee the manual"))
+    'ValueError: too large'
+    """
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    told = [f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0][:300]}" for e in dict.fromkeys((error, root))]
+    return "; from ".join(told)
+
+
 @dataclass(frozen=True)
 class Result:
     """What came of one check.

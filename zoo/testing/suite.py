@@ -16,7 +16,7 @@ from zoo.testing.checks import COMPONENT_CHECKS
 from zoo.testing.formats import FORMAT_CHECKS
 from zoo.testing.isolation import undisturbed
 from zoo.testing.models import MODEL_CHECKS
-from zoo.testing.report import Fault, Report, Result, Skip
+from zoo.testing.report import Fault, Report, Result, Skip, error_text
 from zoo.testing.subject import place, subject_text
 
 CHECKED = {**kinds.COMPONENTS, "model": kinds.models, "format": kinds.formats}
@@ -67,7 +67,7 @@ class Case:
             except Fault as found:
                 why = str(found)
             except Exception as error:  # noqa: BLE001, RUF100 - what is checked may raise anything at all
-                why = str(error) if isinstance(error, ZooError) else f"it raises {type(error).__name__}: {error}"
+                why = str(error) if isinstance(error, ZooError) else f"it raises {error_text(error)}"
             else:
                 why = ""
         if why and self.expected_failure:

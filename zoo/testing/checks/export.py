@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.testing.report import fail
+from zoo.testing.report import error_text, fail
 from zoo.testing.subject import Subject
 from zoo.testing.tensors import tensors_of
 
@@ -18,8 +18,7 @@ def export(subject: Subject) -> None:
                 model, (subject.input(),), dynamic_shapes=({0: torch.export.Dim("batch")},)
             ).module()
         except Exception as error:  # noqa: BLE001, RUF100 - it raises whatever it stumbles over
-            reason = str(error).strip().partition("\n")[0]
-            fail(f"torch.export raises {type(error).__name__}: {reason}; keep control flow free of tensor values")
+            fail(f"torch.export raises {error_text(error)}; keep control flow free of tensor values")
         x = subject.input(batch=5)
         exported, eager = tensors_of(program(x)), tensors_of(model(x))
     for name, tensor in eager.items():
