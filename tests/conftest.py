@@ -52,6 +52,12 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run_python
 
 
+@pytest.fixture
+def install() -> Callable[..., Path]:
+    """Install distributions for real, without the network: ``install(target, *projects)``."""
+    return pip_install
+
+
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip installed every test distribution."""

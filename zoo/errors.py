@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath
+from typing import TYPE_CHECKING
 
 from registry.errors import (
     AmbiguousNameError,
@@ -16,9 +17,13 @@ from registry.errors import (
 )
 from registry.problem import Problem
 
+if TYPE_CHECKING:
+    from zoo.testing.report import Result
+
 __all__ = [
     "AmbiguousNameError",
     "BrokenEntryError",
+    "CheckError",
     "FileFormatError",
     "ImageError",
     "MissingProviderError",
@@ -26,6 +31,7 @@ __all__ = [
     "NameTakenError",
     "PartError",
     "RegistryError",
+    "ScaffoldError",
     "ShapeError",
     "SignatureError",
     "SpecError",
@@ -191,6 +197,31 @@ class ImageError(ZooError):
         self.path = fspath(path)
         self.reason = reason
         super().__init__(f"{self.path}: {reason}" if self.path else reason)
+
+
+class CheckError(ZooError):
+    """A component or a format does not keep its contract, or there was nothing to check.
+
+    Attributes:
+        failures: the checks that failed (:class:`zoo.testing.Result`); empty if nothing ran.
+    """
+
+    def __init__(self, failures: Sequence[Result]) -> None:
+        self.failures = tuple(failures)
+        told = "\n  ".join(f"{f.subject}: {f.name}: {f.why}" for f in self.failures)
+        super().__init__(told or "nothing was checked; name a component, a format or a distribution that offers some")
+
+
+class ScaffoldError(ZooError):
+    """A new plugin cannot be written.
+
+    Attributes:
+        reason: what was found, what was expected, what to do.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -1,0 +1,46 @@
+"""weights-pt, -safetensors and -onnx: a model goes into a file and comes back the same."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from zoo.testing.report import fail
+from zoo.testing.subject import Subject
+from zoo.testing.tensors import randomise, require_same, state_of, tensors_of
+from zoo.weights.files import load, save
+
+
+def weights_pt(subject: Subject) -> None:
+    """A ``.pt`` file rebuilds the model."""
+    _round_trip(subject, "pt")
+
+
+def weights_safetensors(subject: Subject) -> None:
+    """A ``.safetensors`` file rebuilds the model."""
+    _round_trip(subject, "safetensors")
+
+
+def weights_onnx(subject: Subject) -> None:
+    """An ``.onnx`` file rebuilds the model."""
+    _round_trip(subject, "onnx")
+
+
+def _round_trip(subject: Subject, suffix: str) -> None:
+    model = subject.build().eval()
+    randomise(subject.part(model))
+    with tempfile.TemporaryDirectory() as folder:
+        again = load(save(model, Path(folder) / f"model.{suffix}"))
+        require_same(state_of(model), state_of(again), f"a .{suffix} file brings back something else for")
+        if model.spec != again.spec:
+            fail(f"a .{suffix} file brings back another spec: {again.spec}")
+        x = subject.input()
+        with torch.no_grad():
+            before = tensors_of(model(x))
+            try:
+                after = tensors_of(again(x))
+            except RuntimeError as error:
+                fail(f"out of a .{suffix} file, forward raises: {error}; keep tensors as parameters or buffers")
+        require_same(before, after, f"out of a .{suffix} file it gives other outputs")
