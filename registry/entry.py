@@ -44,6 +44,11 @@ class Entry:
         return self.name if self.namespace else f"{self.provider}:{self.name}"
 
     @property
+    def source(self) -> str:
+        """Who provides it, for messages: ``acme-zoo 0.3``."""
+        return f"{self.provider} {self.version}".rstrip()
+
+    @property
     def malformed(self) -> str:
         """What is wrong with the target as text, or nothing."""
         return "" if _TARGET.fullmatch(self.target.strip()) else "its value is not of the form package.module:attribute"

@@ -66,7 +66,7 @@ class AmbiguousNameError(RegistryError):
         self.kind = kind
         self.name = name
         self.candidates = tuple(candidates)
-        offers = " and ".join(f"{e.provider} {e.version} ({e.target})" for e in self.candidates)
+        offers = " and ".join(f"{e.source} ({e.target})" for e in self.candidates)
         picks = " or ".join(repr(e.qualified_name) for e in self.candidates)
         super().__init__(f"{kind} {name!r} is ambiguous: {offers} offer it; ask for {picks}")
 
@@ -83,7 +83,7 @@ class BrokenEntryError(RegistryError):
         self.entry = entry
         self.reason = reason
         super().__init__(
-            f"{entry.kind} {entry.name!r} of {entry.provider} {entry.version} ({entry.target}) is broken: {reason}; "
+            f"{entry.kind} {entry.name!r} of {entry.source} ({entry.target}) is broken: {reason}; "
             f"update or remove {entry.provider}, everything else works without it"
         )
 
@@ -101,9 +101,7 @@ class NameTakenError(RegistryError):
         self.kind = kind
         self.name = name
         self.taken = taken
-        super().__init__(
-            f"{kind} {name!r} is taken by {taken.provider} {taken.version} ({taken.target}); choose another name"
-        )
+        super().__init__(f"{kind} {name!r} is taken by {taken.source} ({taken.target}); choose another name")
 
 
 class SignatureError(RegistryError):

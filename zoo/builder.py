@@ -108,4 +108,4 @@ def _check_stated(part: Part, name: str, stated: Any, true: Any, features: tuple
 
 
 def _provided(part: Part) -> str:
-    return f"{part.where} of {part.entry.provider} {part.entry.version}"
+    return f"{part.where} of {part.entry.source}"

@@ -19,7 +19,7 @@ faulty = sys.modules["faulty"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(faulty)
 
 FAULTS = [
-    ("builds", "DoesNotBuild", "it raises RuntimeError: no licence"),
+    ("builds", "DoesNotBuild", "building it raised RuntimeError: no licence"),
     ("builds", "ReturnsATensor", "forward returns 'Tensor'; expected a tuple"),
     ("features", "WrongChannels", "'stage1' is declared as 2×5×?×? and is 2×4×20×18"),
     ("features", "WrongSize", "at an input of 33×47, 'stage1' is declared as 2×4×16×23 and is 2×4×17×24"),
