@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import torch
@@ -73,9 +74,7 @@ class Extractor(nn.Module):
         """Return the maps for an input; what the network raises comes as it is."""
         given = self.network(x)
         maps = given.values() if isinstance(given, dict) else given
-        return tuple(
-            m.permute(0, 3, 1, 2) if last else m for m, last in zip(maps, self._channels_last, strict=True)
-        )
+        return tuple(m.permute(0, 3, 1, 2) if last else m for m, last in zip(maps, self._channels_last, strict=True))
 
     def _accepts(self, x: torch.Tensor) -> bool:
         """Tell whether an input of this shape goes through, by a twin without weights on the meta device."""
@@ -158,7 +157,7 @@ def chosen(out_indices: tuple[int, ...] | None, levels: tuple[Feature, ...], whe
     """
     if out_indices is None:
         return tuple(range(len(levels)))
-    rising = all(left < right for left, right in zip(out_indices, out_indices[1:], strict=False))
+    rising = all(left < right for left, right in pairwise(out_indices))
     if not out_indices or not rising or out_indices[0] < 0 or out_indices[-1] >= len(levels):
         strides = ", ".join(str(f.stride) for f in levels)
         raise ShapeError(

@@ -91,41 +91,38 @@ def _build(
     from zoo.layers.extractor import Extractor, chosen, measured, plane
 
     where = f"timm:{name}"
-    usual_channels, usual_size, fixed = _made_for(name)
+    usual_channels, usual_size, fixed = made_for(name)
     size = plane(in_size, where) or usual_size
     levels = measured(
-        where, lambda channels, hw: _measure(name, channels, hw), in_channels, size, (usual_channels, usual_size)
+        where, lambda channels, hw: measure(name, channels, hw), in_channels, size, (usual_channels, usual_size)
     )
     if in_size is None and not fixed:
         levels = tuple(replace(level, size=None) for level in levels)
     indices = chosen(out_indices, levels, where)
     if pretrained:
         _require_weights(name)
+    taps = tuple(_taps(name)[i] for i in indices)
     download = pretrained and initialise and torch.get_default_device().type != "meta"
-    network = _create_with_weights(name, in_channels, size, indices) if download else _create(
-        name, in_channels, size, indices
-    )
+    network = (_create_with_weights if download else _create)(name, in_channels, size, taps)
     return Extractor(network, tuple(levels[i] for i in indices), [_channels_last(network)] * len(indices), where)
 
 
 def _create(
-    name: str, in_channels: int, size: tuple[int, ...], indices: tuple[int, ...], pretrained: bool = False
+    name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...], pretrained: bool = False
 ) -> nn.Module:
     import timm
 
-    options: dict[str, Any] = {"img_size": size} if _made_for(name)[2] else {}
+    options: dict[str, Any] = {"img_size": size} if made_for(name)[2] else {}
     network: nn.Module = timm.create_model(
-        name, pretrained=pretrained, features_only=True, out_indices=indices, in_chans=in_channels, **options
+        name, pretrained=pretrained, features_only=True, out_indices=taps, in_chans=in_channels, **options
     )
     return network
 
 
-def _create_with_weights(name: str, in_channels: int, size: tuple[int, ...], indices: tuple[int, ...]) -> nn.Module:
-    from httpx import HTTPError
-
+def _create_with_weights(name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...]) -> nn.Module:
     try:
-        return _create(name, in_channels, size, indices, pretrained=True)
-    except (OSError, HTTPError, RuntimeError, ValueError, LookupError) as cause:
+        return _create(name, in_channels, size, taps, pretrained=True)
+    except (OSError, RuntimeError, ValueError, LookupError) as cause:
         raise PartError(
             f"timm:{name}",
             f"its weights cannot be had ({type(cause).__name__}: {cause}); look at the network, or build it with "
@@ -141,7 +138,7 @@ def _require_weights(name: str) -> None:
         raise PartError(f"timm:{name}", "timm has no weights for it; build it with pretrained false")
 
 
-def _made_for(name: str) -> tuple[int, tuple[int, ...], bool]:
+def made_for(name: str) -> tuple[int, tuple[int, ...], bool]:
     """Return the channels and the spatial size that a model was made for, and whether its size is fixed when built."""
     from timm.models import get_pretrained_cfg
 
@@ -153,7 +150,25 @@ def _made_for(name: str) -> tuple[int, tuple[int, ...], bool]:
 
 
 @lru_cache(maxsize=256)
-def _measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature, ...]:
+def _taps(name: str) -> tuple[int, ...]:
+    """Return timm's numbers of the maps of a model: all but those that timm describes and cannot give.
+
+    Raises:
+        RuntimeError: (or another of ``FAULTS``) it has none.
+    """
+    import torch
+
+    channels, size, _ = made_for(name)
+    with torch.device("meta"):
+        try:
+            described: Any = _create(name, channels, size, (0,)).feature_info
+        except AssertionError:  # TResNet describes its first map, but no module of it ends there
+            described = _create(name, channels, size, (1,)).feature_info
+    return tuple(number for number, tap in enumerate(described.info) if tap["module"])
+
+
+@lru_cache(maxsize=256)
+def measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature, ...]:
     """Return every feature of a model, from a run on the meta device.
 
     Raises:
@@ -165,11 +180,11 @@ def _measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Featur
     from zoo.features import Feature
     from zoo.layers.extractor import Extractor, shapes
 
+    taps = _taps(name)
     with torch.device("meta"):
-        count = len(_create(name, in_channels, size, (0,)).feature_info)  # type: ignore[arg-type]
-        network = _create(name, in_channels, size, tuple(range(count))).eval()
+        network = _create(name, in_channels, size, taps).eval()
     declared: Any = network.feature_info
-    extractor = Extractor(network, (), [_channels_last(network)] * count, f"timm:{name}")
+    extractor = Extractor(network, (), [_channels_last(network)] * len(taps), f"timm:{name}")
     found = shapes(extractor.maps, in_channels, size)
     if [shape[1] for shape in found] != declared.channels():
         raise ValueError(f"timm declares {declared.channels()} channels; it gives {[shape[1] for shape in found]}")
@@ -177,6 +192,13 @@ def _measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Featur
         Feature(module, shape[1], stride, shape[2:])
         for module, stride, shape in zip(declared.module_name(), declared.reduction(), found, strict=True)
     )
+
+
+def family(name: str) -> str:
+    """Return the file of timm that a model stands in: ``"resnet"`` for ``wide_resnet50_2``."""
+    from timm.models import model_entrypoint
+
+    return model_entrypoint(name).__module__.rpartition(".")[2]
 
 
 def _channels_last(network: nn.Module) -> bool:

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import PartError, UnknownNameError
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import fx, nn
+    from torch.overrides import TorchFunctionMode
 
     from zoo.features import Feature
 
-_USUAL = (3, (224, 224))
-"""The input on which a model is tried where the spec does not say more; every model takes it."""
+_PROBES = (224, 448)
+"""Two input sizes that tell maps from everything else: apart by a multiple of every stride and of MaxViT's windows."""
 
-_PROBES = ((224, 224), (448, 672))
-"""Two input sizes that tell maps from everything else: apart by multiples of every stride and of MaxViT's windows."""
+_FIXED_SIZE: Mapping[str, tuple[str, Callable[[tuple[int, ...]], Any]]] = {
+    "maxvit": ("input_size", tuple),
+    "vision_transformer": ("image_size", max),
+}
+"""Families whose models are built for one size: what they call it, and what they make of height and width."""
 
-_FIXED_SIZE = frozenset({"maxvit_t"})
-"""Models that are built for one size, ``input_size``."""
-
-_TWO_STARTS = frozenset({"googlenet", "inception_v3"})
-"""Models that warn unless ``init_weights`` is stated, and have classifiers on the way that only training uses."""
+_TWO_STARTS = frozenset({"googlenet", "inception"})
+"""Families that warn unless ``init_weights`` is stated, and have classifiers on the way that only training uses."""
 
 
 class _Torchvision:
@@ -117,9 +117,12 @@ def _build(
 
     where = f"torchvision:{name}"
     levels = _levels(name)
-    size = plane(in_size, where) or _USUAL[1]
-    features = measured(where, lambda channels, hw: _measure(name, channels, hw), in_channels, size, _USUAL)
-    if in_size is None and name not in _FIXED_SIZE:
+    usual_channels, usual_size, fixed = made_for(name)
+    size = plane(in_size, where) or usual_size
+    features = measured(
+        where, lambda channels, hw: measure(name, channels, hw), in_channels, size, (usual_channels, usual_size)
+    )
+    if in_size is None and not fixed:
         features = tuple(replace(feature, size=None) for feature in features)
     indices = chosen(out_indices, features, where)
     download = pretrained and initialise and torch.get_default_device().type != "meta"
@@ -133,16 +136,52 @@ def _build(
     return extractor
 
 
+def made_for(name: str) -> tuple[int, tuple[int, ...], bool]:
+    """Return the channels and the spatial size that a model is tried on, and whether its size is fixed when built."""
+    return 3, (224, 224), family(name) in _FIXED_SIZE
+
+
+def family(name: str) -> str:
+    """Return the file of torchvision that a model stands in: ``"resnet"`` for ``wide_resnet50_2``."""
+    from torchvision.models import get_model_builder
+
+    return str(get_model_builder(name).__module__).rpartition(".")[2]
+
+
 def _fresh(name: str, size: tuple[int, ...], *, initialise: bool = False, num_classes: int = 1) -> nn.Module:
+    from contextlib import ExitStack
+
+    import torch
     from torchvision.models import get_model
 
+    stands_in = family(name)
     options: dict[str, Any] = {"num_classes": num_classes}
-    if name in _FIXED_SIZE:
-        options["input_size"] = size
-    if name in _TWO_STARTS:
+    if stands_in in _FIXED_SIZE:
+        called, given = _FIXED_SIZE[stands_in]
+        options[called] = given(size)
+    if stands_in in _TWO_STARTS:
         options |= {"init_weights": initialise, "aux_logits": False}
-    model: nn.Module = get_model(name, weights=None, **options)
-    return model
+    meta = torch.get_default_device().type == "meta"
+    with ExitStack() as stack:
+        if meta:  # RegNet computes its widths with tensors, which need values: only parameters go to the meta device
+            stack.enter_context(torch.device("cpu"))
+            stack.enter_context(_parameters_on_meta())
+        model: nn.Module = get_model(name, weights=None, **options)
+    return model.to("meta") if meta else model
+
+
+def _parameters_on_meta() -> TorchFunctionMode:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class ParametersOnMeta(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            options = dict(kwargs or {})
+            if func in (torch.empty, torch.ones, torch.zeros) and options.get("device") is None:
+                options["device"] = "meta"
+            return func(*args, **options)
+
+    return ParametersOnMeta()
 
 
 def _trained(name: str, size: tuple[int, ...]) -> nn.Module:
@@ -150,7 +189,7 @@ def _trained(name: str, size: tuple[int, ...]) -> nn.Module:
 
     from zoo.errors import ShapeError
 
-    if name in _FIXED_SIZE and size != _USUAL[1]:
+    if made_for(name)[2] and size != (224, 224):
         raise ShapeError(
             f"an input of {'×'.join(str(n) for n in size)}",
             f"224×224, the one size that torchvision's weights of {name} fit; or pretrained false",
@@ -173,7 +212,8 @@ def _take_channels(model: nn.Module, in_channels: int, *, adapt: bool = False) -
 
     if in_channels == 3:
         return
-    path, first = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    found: tuple[str, Any] = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    path, first = found
     wanted = nn.Conv2d(
         in_channels, first.out_channels, first.kernel_size, first.stride, first.padding, first.dilation,
         bias=first.bias is not None, padding_mode=first.padding_mode,
@@ -186,8 +226,9 @@ def _take_channels(model: nn.Module, in_channels: int, *, adapt: bool = False) -
             if first.bias is not None and wanted.bias is not None:
                 wanted.bias.copy_(first.bias)
     model.set_submodule(path, wanted)
-    if getattr(model, "transform_input", False):
-        model.transform_input = False  # it recolours red, green and blue, which are not there
+    recoloured: Any = model
+    if hasattr(recoloured, "transform_input"):
+        recoloured.transform_input = False  # it recolours red, green and blue, which are not there
 
 
 def _extract(model: nn.Module, nodes: Sequence[str]) -> nn.Module:
@@ -200,7 +241,7 @@ def _extract(model: nn.Module, nodes: Sequence[str]) -> nn.Module:
     return network
 
 
-def _follow_mode(extractor: nn.Module, _: tuple[torch.Tensor, ...]) -> None:
+def _follow_mode(extractor: nn.Module, _: tuple[Any, ...]) -> None:
     """Run the graph of the mode that a network is in; it notices ``train()`` alone, not ``training = False``."""
     network: Any = extractor.network
     wanted = network.train_graph if network.training else network.eval_graph
@@ -213,7 +254,8 @@ def _levels(name: str) -> tuple[_Level, ...]:
     """Return one level for each stride of a model, from two runs of its traced graph on the meta device.
 
     A map is an output whose height and width grow with the input, and whose channels grow with nothing, the number of
-    classes included. Nothing of this depends on the size that the model is then built for.
+    classes included. The map of a stride is the last one that no path through the network passes by: the end of a
+    block rather than a branch of the next. None of this depends on the size that the model is then built for.
 
     Raises:
         PartError: it cannot be traced, or it has no maps, or most of its layers come after the last.
@@ -226,18 +268,20 @@ def _levels(name: str) -> tuple[_Level, ...]:
     where = f"torchvision:{name}"
     runs: list[Mapping[str, Any]] = []
     try:
-        for classes, size in enumerate(_PROBES, start=10):
+        for classes, side in enumerate(_PROBES, start=10):
             with torch.device("meta"), torch.no_grad():
-                model = _fresh(name, size, num_classes=classes)
+                model = _fresh(name, (side, side), num_classes=classes).eval()
                 training, evaluating = get_graph_node_names(model, suppress_diff_warning=True)
-                nodes = [node for node in evaluating if node in training]
-                runs.append(_extract(model.eval(), nodes).eval()(torch.empty(1, 3, *size)))
+                nodes = [node for node in evaluating if node in set(training)]
+                network: Any = _extract(model, nodes).eval()
+                runs.append(network(torch.empty(1, 3, side, side)))
     except FAULTS as cause:
         raise PartError(where, f"cannot be a backbone: {type(cause).__name__}: {cause}") from cause
+    modules = dict(model.named_modules())
     last: dict[int, _Level] = {}
-    for node in nodes[1:]:  # the first is the input
+    for node in _narrows(network.eval_graph):
         level = _level(node, *(run[node] for run in runs))
-        if level is not None and not _drops(model, node):
+        if level is not None and not _drops(modules.get(node)):
             last[level.stride] = level
     levels = tuple(sorted(last.values(), key=lambda level: level.stride))
     if not levels:
@@ -252,29 +296,44 @@ def _levels(name: str) -> tuple[_Level, ...]:
     return levels
 
 
+def _narrows(graph: fx.Graph) -> list[str]:
+    """Return the nodes that everything on its way from the input to the end passes through, in order.
+
+    Args:
+        graph: one that returns a dict of its nodes by name.
+    """
+    steps = [node for node in graph.nodes if node.op not in ("get_attr", "output")]
+    place = {node: number for number, node in enumerate(steps)}
+    [end] = [node for node in graph.nodes if node.op == "output"]
+    named = {node: name for name, node in end.args[0].items()}
+    found, furthest = [], 0
+    for number, node in enumerate(steps):
+        if furthest <= number and node.op != "placeholder" and node in named:
+            found.append(named[node])
+        furthest = max([furthest, *(place[user] for user in node.users if user in place)])
+    return found
+
+
 def _level(node: str, small: Any, large: Any) -> _Level | None:
     """Return the level that a node is, from what it gave for the two probes; None if that is no map."""
     if any(getattr(given, "ndim", 0) != 4 or given.shape[0] != 1 for given in (small, large)):
         return None
-    grown = tuple(after - before for before, after in zip(_PROBES[0], _PROBES[1], strict=True))
     for height, channels in ((2, 1), (1, 3)):
-        more = [large.shape[axis] - small.shape[axis] for axis in (height, height + 1)]
-        if large.shape[channels] == small.shape[channels] and all(more):
-            strides = {each / step for each, step in zip(grown, more, strict=True)}
-            stride = strides.pop()
-            if not strides and stride.is_integer():
-                return _Level(node, int(stride), channels_last=channels == 3)
+        grown = {large.shape[axis] - small.shape[axis] for axis in (height, height + 1)}
+        if large.shape[channels] == small.shape[channels] and len(grown) == 1 and grown != {0}:
+            stride, rest = divmod(_PROBES[1] - _PROBES[0], grown.pop())
+            return None if rest else _Level(node, stride, channels_last=channels == 3)
     return None
 
 
-def _drops(model: nn.Module, node: str) -> bool:
+def _drops(module: nn.Module | None) -> bool:
     from torch import nn
 
-    return isinstance(dict(model.named_modules()).get(node), nn.Dropout)
+    return isinstance(module, nn.Dropout)
 
 
 @lru_cache(maxsize=256)
-def _measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature, ...]:
+def measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature, ...]:
     """Return every feature of a model, from a run on the meta device.
 
     Raises:
