@@ -155,7 +155,7 @@ def _section(library: str, of: dict[str, dict[str, Any]]) -> list[str]:
     parts = [f"## {library}", ""]
     parts += _grouped(
         "cannot be a backbone",
-        {n: _general(one["reason"]) for n, one in of.items() if "reason" in one},
+        {n: one["reason"] for n, one in of.items() if "reason" in one},
         f"Every model of {library} that was checked can be a backbone.",
     )
     parts += _grouped(
@@ -165,7 +165,7 @@ def _section(library: str, of: dict[str, dict[str, Any]]) -> list[str]:
     )
     parts += _grouped(
         "takes three channels only",
-        {n: _general(one["one_channel"]) for n, one in fit.items() if "one_channel" in one},
+        {n: one["one_channel"] for n, one in fit.items() if "one_channel" in one},
         "Every one that can takes one channel as well as three.",
     )
     tied = sum("larger" in one for one in fit.values())
@@ -192,12 +192,6 @@ def _grouped(title: str, reasons: dict[str, str], otherwise: str) -> list[str]:
         for reason, names in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0]))
     ]
     return [f"| {title}, because | models | names |", "| --- | ---: | --- |", *rows, ""]
-
-
-def _general(reason: str) -> str:
-    """Return a reason without what differs from model to model: the step at which a ViT leaves maps behind."""
-    kept, told, _ = reason.partition("its last map is step")
-    return f"{kept}its last map is its patches; after them come tokens without height and width" if told else reason
 
 
 @click.command()

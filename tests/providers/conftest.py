@@ -52,9 +52,9 @@ def gives_what_it_declares() -> Callable[..., tuple[Feature, ...]]:
         found = _sizes(model, channels, size, device)
         assert found == [(f.channels, *(f.size or ())) for f in model.features]
         assert len({f.name for f in model.features}) == len(model.features)
-        for feature in model.features:
-            assert abs(size / feature.stride - feature.size[0]) <= 1.5, feature
-        if larger is not None:
+        if device == "meta" and larger is None:
+            assert all(abs(size / f.stride - f.size[0]) <= 1 for f in model.features), model.features
+        elif larger is not None:
             assert all((larger - size) % f.stride == 0 for f in model.features), "not a size that shows the strides"
             for feature, (_, *grown) in zip(model.features, _sizes(model, channels, larger, device), strict=True):
                 assert [(n - feature.size[0]) * feature.stride for n in grown] == [larger - size] * 2, feature

@@ -183,14 +183,19 @@ def measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature
     taps = _taps(name)
     with torch.device("meta"):
         network = _create(name, in_channels, size, taps).eval()
-    declared: Any = network.feature_info
+    declared: Any = network.feature_info  # CoaT names one module for several of its maps
     extractor = Extractor(network, (), [_channels_last(network)] * len(taps), f"timm:{name}")
     found = shapes(extractor.maps, in_channels, size)
     if [shape[1] for shape in found] != declared.channels():
         raise ValueError(f"timm declares {declared.channels()} channels; it gives {[shape[1] for shape in found]}")
+    modules = declared.module_name()
+    names = [
+        module if modules.count(module) == 1 else f"{module}[{modules[:number].count(module)}]"
+        for number, module in enumerate(modules)
+    ]
     return tuple(
-        Feature(module, shape[1], stride, shape[2:])
-        for module, stride, shape in zip(declared.module_name(), declared.reduction(), found, strict=True)
+        Feature(name, shape[1], stride, shape[2:])
+        for name, stride, shape in zip(names, declared.reduction(), found, strict=True)
     )
 
 

@@ -258,7 +258,7 @@ def _levels(name: str) -> tuple[_Level, ...]:
     block rather than a branch of the next. None of this depends on the size that the model is then built for.
 
     Raises:
-        PartError: it cannot be traced, or it has no maps, or most of its layers come after the last.
+        PartError: it cannot be traced, or it has no maps.
     """
     import torch
     from torchvision.models.feature_extraction import get_graph_node_names
@@ -266,32 +266,31 @@ def _levels(name: str) -> tuple[_Level, ...]:
     from zoo.layers.extractor import FAULTS
 
     where = f"torchvision:{name}"
-    runs: list[Mapping[str, Any]] = []
+    small, large = _PROBES
     try:
-        for classes, side in enumerate(_PROBES, start=10):
-            with torch.device("meta"), torch.no_grad():
-                model = _fresh(name, (side, side), num_classes=classes).eval()
-                training, evaluating = get_graph_node_names(model, suppress_diff_warning=True)
-                nodes = [node for node in evaluating if node in set(training)]
-                network: Any = _extract(model, nodes).eval()
-                runs.append(network(torch.empty(1, 3, side, side)))
+        with torch.device("meta"), torch.no_grad():
+            model = _fresh(name, (small, small), num_classes=10).eval()
+            training, evaluating = get_graph_node_names(model, suppress_diff_warning=True)
+            network: Any = _extract(model, [node for node in evaluating if node in set(training)]).eval()
+            before = network(torch.empty(1, 3, small, small))
+            narrows = [node for node in _narrows(network.eval_graph) if getattr(before[node], "ndim", 0) == 4]
+            after = {}
+            if narrows:
+                larger = _extract(_fresh(name, (large, large), num_classes=11), narrows).eval()
+                after = larger(torch.empty(1, 3, large, large))
     except FAULTS as cause:
         raise PartError(where, f"cannot be a backbone: {type(cause).__name__}: {cause}") from cause
     modules = dict(model.named_modules())
     last: dict[int, _Level] = {}
-    for node in _narrows(network.eval_graph):
-        level = _level(node, *(run[node] for run in runs))
+    for node in narrows:
+        level = _level(node, before[node].shape, after[node].shape)
         if level is not None and not _drops(modules.get(node)):
             last[level.stride] = level
     levels = tuple(sorted(last.values(), key=lambda level: level.stride))
     if not levels:
-        raise PartError(where, "cannot be a backbone: nothing that it computes is a map (N, C, H, W)")
-    place = nodes.index(levels[-1].node) + 1
-    if place <= len(nodes) // 2:
         raise PartError(
             where,
-            f"cannot be a backbone: its last map is step {place} of {len(nodes)}, {levels[-1].node!r}; after it come "
-            "tokens without height and width",
+            "cannot be a backbone: it computes with tokens; no map (N, C, H, W) is there that all of it passes through",
         )
     return levels
 
@@ -314,13 +313,13 @@ def _narrows(graph: fx.Graph) -> list[str]:
     return found
 
 
-def _level(node: str, small: Any, large: Any) -> _Level | None:
-    """Return the level that a node is, from what it gave for the two probes; None if that is no map."""
-    if any(getattr(given, "ndim", 0) != 4 or given.shape[0] != 1 for given in (small, large)):
+def _level(node: str, small: Sequence[int], large: Sequence[int]) -> _Level | None:
+    """Return the level that a node is, from the shapes that it gave for the two probes; None if that is no map."""
+    if small[0] != 1:
         return None
     for height, channels in ((2, 1), (1, 3)):
-        grown = {large.shape[axis] - small.shape[axis] for axis in (height, height + 1)}
-        if large.shape[channels] == small.shape[channels] and len(grown) == 1 and grown != {0}:
+        grown = {large[axis] - small[axis] for axis in (height, height + 1)}
+        if large[channels] == small[channels] and len(grown) == 1 and grown != {0}:
             stride, rest = divmod(_PROBES[1] - _PROBES[0], grown.pop())
             return None if rest else _Level(node, stride, channels_last=channels == 3)
     return None
