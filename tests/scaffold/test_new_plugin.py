@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from zoo import kinds
 from zoo.errors import ScaffoldError, UnknownNameError
 from zoo.scaffold import new_plugin
 
@@ -24,15 +24,17 @@ def test_every_file_is_written_and_told(tmp_path: Path) -> None:
     assert not [p for p in written if "$" in p.read_text()]
 
 
-@pytest.mark.parametrize("kind", ["backbone", "neck", "bottleneck", "head"])
-def test_it_installs_and_is_listed_and_its_readme_is_true(kind: str, tmp_path: Path, python, install) -> None:
-    new_plugin(tmp_path / "plugin", kind=kind, name="tiny", dist="acme.tiny")
-    site = install(tmp_path / "site", tmp_path / "plugin")
-    code = f"import json, zoo; print(json.dumps(zoo.list_components({kind!r}, 'tiny')))"
-    assert json.loads(python(code, site).stdout) == ["tiny"]
-    example = (tmp_path / "plugin" / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    done = python(f"{example}\nprint(*sorted(model.lock))", site)
-    assert done.stdout == "acme-tiny zoo-torch\n", done.stderr
+def test_it_installs_and_is_listed_and_its_readme_is_true(tmp_path: Path, python, install) -> None:
+    code = "import zoo"
+    for kind in kinds.COMPONENTS:
+        plugin = tmp_path / kind
+        new_plugin(plugin, kind=kind, name="tiny", dist=f"acme.{kind}")
+        site = install(tmp_path / "site", plugin)
+        example = (plugin / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        code += f"\nprint(zoo.list_components({kind!r}, 'tiny'))\n{example}\nprint(*sorted(model.lock))"
+    done = python(code, site)
+    expected = [line for kind in kinds.COMPONENTS for line in ("['tiny']", f"acme-{kind} zoo-torch")]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from zoo.weights.files import load, read, save
 
 _SPEC = {
     "input": {"channels": 1, "size": [16, 16]},
-    "backbone": {"type": "resnet_lite", "layers": [1, 1], "width": 4, "stem": "3x3"},
+    "backbone": {"type": "resnet_lite", "layers": [1], "width": 4, "stem": "3x3"},
     "neck": {"type": "gap"},
     "head": {"type": "linear", "num_classes": 3},
 }
