@@ -43,7 +43,8 @@ downloaded only where a spec says `"pretrained": true`.
 
 This page is written by `scripts/check_providers.py`, which builds each model without its classifier on the meta device,
 where shapes are true and no number is computed. It compares channels with what the library declares, and strides with
-how the maps grow from one size of input to a larger one.
+how the maps grow from one size of input to a larger one. A model that reads numbers on its way cannot be measured so,
+and is refused.
 """
 
 
@@ -161,18 +162,18 @@ def _section(library: str, of: dict[str, dict[str, Any]]) -> list[str]:
     parts += _grouped(
         "has maps that grow otherwise than their strides say",
         {n: one["strides"] for n, one in fit.items() if one["strides"]},
-        "Channels and strides of every one that can are as declared.",
+        "The channels and strides of all the others are as declared.",
     )
     parts += _grouped(
         "takes three channels only",
         {n: one["one_channel"] for n, one in fit.items() if "one_channel" in one},
-        "Every one that can takes one channel as well as three.",
+        "They take one channel as well as three.",
     )
-    tied = sum("larger" in one for one in fit.values())
+    tied = sorted(n for n, one in fit.items() if "larger" in one and "one_channel" not in one)
     if tied:
         parts += [
-            f"{tied} do not take the larger input that was tried, which their windows or patches do not divide: "
-            "their strides were compared with their sizes at one input alone.",
+            "These do not take the larger input that was tried, which their windows or patches do not divide; their "
+            f"strides were compared with their sizes at one input alone: {', '.join(f'`{n}`' for n in tied)}.",
             "",
         ]
     counts = Counter(one["family"] for one in fit.values())
