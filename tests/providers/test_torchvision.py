@@ -43,7 +43,7 @@ SAMPLE = [
     ("wide_resnet50_2", 64, 128),
 ]
 SIZES = {name: size for name, size, _ in SAMPLE}
-MORE_OF_A_FAMILY = {"efficientnet_v2_s", "regnet_x_400mf", "resnext50_32x4d", "wide_resnet50_2"}
+MORE_OF_A_FAMILY = {"efficientnet_v2_s", "regnet_x_400mf", "resnext50_32x4d", "swin_v2_t", "wide_resnet50_2"}
 SLOW_TO_TRACE = "maxvit_t"
 TOKENS = "vit_b_32"
 
