@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zoo.weights.files import load as load
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
+    from zoo.weights.reading import fingerprint as fingerprint
 
 _HOMES = {
     "Feature": "zoo.features",
@@ -39,6 +40,7 @@ _HOMES = {
     "ZooError": "zoo.errors",
     "build": "zoo.building",
     "describe": "zoo.catalogue",
+    "fingerprint": "zoo.weights.reading",
     "inspect": "zoo.weights.inspection",
     "list_components": "zoo.catalogue",
     "list_models": "zoo.catalogue",

@@ -15,7 +15,8 @@ from zoo.builder import compose
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.model import Model
 from zoo.spec import Source, merge, opened, parse
-from zoo.weights.files import read, rebuild, refuse_other_function
+from zoo.weights.files import rebuild, refuse_other_function
+from zoo.weights.reading import read
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""

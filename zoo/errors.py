@@ -130,6 +130,23 @@ class FileFormatError(WeightsError):
         super().__init__(path, reason)
 
 
+class FingerprintError(WeightsError):
+    """The tensors in a file are not those that its fingerprint, or yours, was made of.
+
+    Attributes:
+        expected: the fingerprint that they should have; None if there is none to check.
+        found: the fingerprint that they have.
+    """
+
+    def __init__(self, path: str | PathLike[str], expected: str | None, found: str) -> None:
+        self.expected = expected
+        self.found = found
+        if expected is None:
+            super().__init__(path, f"carries no fingerprint to verify; if you trust it as it is: verify={found!r}")
+        else:
+            super().__init__(path, f"its tensors were changed: their fingerprint is {found}; expected {expected}")
+
+
 class UnsafeFileError(WeightsError):
     """A pickle holds more than tensors; nothing of it was run.
 

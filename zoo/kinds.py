@@ -72,11 +72,27 @@ class Namespace(Protocol):
 class Format(Protocol):
     """One weights file format; entries are registered under the file suffix, without its dot."""
 
-    def write(self, model: Model, checkpoint: Checkpoint, path: Path) -> None:
-        """Write an artifact, whole or not at all."""
+    def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> Path | None:
+        """Write an artifact, whole or not at all.
 
-    def read(self, path: Path) -> Checkpoint:
+        What a user may choose besides is a keyword-only parameter with a default: ``zoo.save`` hands it over by name.
+
+        Args:
+            model: the model whose tensors these are; None where only tensors are known, of a file without a spec.
+            checkpoint: the tensors, and what the file is to say of them.
+            path: the file.
+
+        Returns:
+            The file to load, if that is not ``path``.
+        """
+
+    def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
         """Read a file, running nothing of it.
+
+        Args:
+            path: the file.
+            mapped: whether tensors may stay in the file until they are used; False reads every byte into memory that
+                nobody else can change.
 
         Raises:
             WeightsError: the file is not of this format, or unsafe.

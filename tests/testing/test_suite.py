@@ -133,7 +133,7 @@ class Faulty:
     written = 0
     kept: Checkpoint
 
-    def write(self, model: zoo.Model, checkpoint: Checkpoint, path: Path) -> None:
+    def write(self, model: zoo.Model | None, checkpoint: Checkpoint, path: Path) -> None:
         tensors, artifact = dict(checkpoint.tensors), checkpoint.artifact
         if self.fault == "round-trip":
             tensors = {n: t.nan_to_num() for n, t in tensors.items()}
@@ -154,7 +154,7 @@ class Faulty:
         self.kept = checkpoint
         SAFETENSORS.write(model, Checkpoint(tensors, checkpoint.aliases if artifact.aliases else {}, artifact), path)
 
-    def read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
         try:
             return SAFETENSORS.read(path)
         except FileFormatError:

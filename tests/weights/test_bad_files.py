@@ -96,15 +96,13 @@ class _Bomb:
         return os.mkdir, (str(self.mark),)
 
 
-# torch remarks on pickles that are not its own before it refuses them.
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
         ("torch.save", r"it asks for posix\.mkdir$"),
         (2, r"it asks for posix\.mkdir$"),
-        (4, r"it holds what no plain state dict does \(Unsupported operand \d+\)$"),
-        (5, r"it holds what no plain state dict does \(Unsupported operand \d+\)$"),
+        (4, r"it asks for posix\.mkdir$"),
+        (5, r"it asks for posix\.mkdir$"),
     ],
 )
 def test_a_pickle_with_code_is_refused_and_never_run(protocol: int | str, message: str, tmp_path: Path) -> None:
@@ -121,7 +119,7 @@ def test_a_pickle_with_code_is_refused_and_never_run(protocol: int | str, messag
     [
         ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "no plain state dict: 'state_dict' (dict), 'epoch' (int)"),
         ([torch.ones(1)], "it holds a list, not a plain state dict"),
-        ({1: torch.ones(1)}, "it holds a dict, not a plain state dict"),
+        ({1: torch.ones(1)}, "it holds a dict whose keys are no text, not a plain state dict"),
     ],
 )
 def test_a_pickle_that_is_no_plain_state_dict_is_refused(content: object, reason: str, tmp_path: Path) -> None:
@@ -260,12 +258,24 @@ def test_a_zip_with_compressed_members_is_refused(saved: dict[str, Path], tmp_pa
         zoo.load(tmp_path / "x.pt")
 
 
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")  # torch remarks on each sparse tensor
+@pytest.mark.parametrize(
+    ("tensor", "function"),
+    [
+        (torch.empty(10, 84, device="meta"), "meta_tensor_no_storage"),
+        (torch.zeros(10, 84).to_sparse(), "sparse_tensor"),
+    ],
+)
+def test_a_tensor_without_plain_values_is_refused(tensor: torch.Tensor, function: str, tmp_path: Path) -> None:
+    torch.save({**zoo.build("lenet").state_dict(), "head.fc.weight": tensor}, tmp_path / "x.pt")
+    with pytest.raises(UnsafeFileError) as caught:
+        zoo.load(tmp_path / "x.pt", spec="lenet")
+    kind = f"it holds a tensor of a kind that no layer can use (torch._utils._rebuild_{function})"
+    assert caught.value.reason == kind
+
+
 @pytest.mark.parametrize(
     ("tensor", "told"),
     [
-        (torch.empty(10, 84, device="meta"), "meta float32[10, 84]"),
-        (torch.zeros(10, 84).to_sparse(), "sparse_coo float32[10, 84]"),
         (torch.zeros(10, 84, dtype=torch.bool), "bool[10, 84]"),
         (torch.zeros(10, 84, dtype=torch.complex64), "complex64[10, 84]"),
     ],

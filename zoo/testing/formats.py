@@ -17,7 +17,8 @@ from zoo.record import Preprocessing, Record
 from zoo.testing.report import fail
 from zoo.testing.tensors import randomise, require_same, state_of, tensors_of
 from zoo.weights.checkpoint import tied
-from zoo.weights.files import load, read, save
+from zoo.weights.files import load, save
+from zoo.weights.reading import read
 
 _SPEC = {
     "input": {"channels": 1, "size": [16, 16]},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from zoo.errors import FileFormatError, ZooError
 from zoo.record import Record
+from zoo.weights.fingerprint import fingerprint_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -46,6 +47,7 @@ class Artifact(BaseModel):
         inputs: what the model takes.
         outputs: what it returns.
         record: what the weights were trained on, if it is known.
+        fingerprint: of all tensors, as :func:`zoo.fingerprint` gives it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +59,7 @@ class Artifact(BaseModel):
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     record: Record | None = None
+    fingerprint: str | None = None
 
     def dump(self) -> str:
         """Return the JSON of this record; the same record gives the same text."""
@@ -85,20 +88,29 @@ class Checkpoint:
         tensors: every tensor of ``state_dict()`` by name, those tied to another left out.
         aliases: for each name left out, the name under which the tensor is.
         artifact: what the file says; None for a file from elsewhere.
+        order: all names in the order of ``state_dict()``, where it is known; a file may have another one.
     """
 
     tensors: Mapping[str, torch.Tensor]
     aliases: Mapping[str, str] = field(default_factory=dict)
     artifact: Artifact | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """All names of ``state_dict()``, tied ones too."""
-        return [*self.tensors, *self.aliases]
+    order: Sequence[str] = ()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return all tensors by name; tied ones are the same object."""
-        return {**self.tensors, **{alias: self.tensors[name] for alias, name in self.aliases.items()}}
+        names = self.order or (*self.tensors, *self.aliases)
+        return {name: self.tensors[self.aliases.get(name, name)] for name in names}
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the tensors as they are; every byte is read."""
+        return fingerprint_of(self.tensors, self.aliases)
+
+    def sealed(self) -> Checkpoint:
+        """Return the same checkpoint, its artifact with the fingerprint of the tensors."""
+        if self.artifact is None:
+            return self
+        return replace(self, artifact=self.artifact.model_copy(update={"fingerprint": self.fingerprint}))
 
     @classmethod
     def of(cls, model: Model) -> Checkpoint:
@@ -127,7 +139,7 @@ class Checkpoint:
             outputs=output_ports(model),
             record=model.record,
         )
-        return cls(tensors, aliases, artifact)
+        return cls(tensors, aliases, artifact, order=tuple(state))
 
 
 def input_port(model: Model) -> Port:
@@ -145,20 +157,6 @@ def output_ports(model: Model) -> tuple[Port, ...]:
         Port(name=f.name, shape=("batch", f.channels, *(("height", "width") if f.size is None else f.size)))
         for f in model.features
     )
-
-
-def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors on the CPU, contiguous, each with a storage of its own size; most are returned as they are."""
-    plain = {}
-    taken: set[int] = set()
-    for name, tensor in tensors.items():
-        here = tensor.cpu().contiguous()
-        storage = here.untyped_storage()
-        fits = storage.nbytes() == here.nbytes and storage.data_ptr() not in taken
-        if here.numel():
-            taken.add(storage.data_ptr())
-        plain[name] = here if fits else here.clone(memory_format=torch.contiguous_format)
-    return plain
 
 
 def tied(state: Mapping[str, torch.Tensor]) -> dict[str, str]:

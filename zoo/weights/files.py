@@ -11,53 +11,73 @@ import torch
 from torch import nn
 
 from registry import Problem
-from zoo import kinds
 from zoo.builder import assemble
 from zoo.errors import (
-    FileFormatError,
     MissingProviderError,
     MissingSpecError,
     SpecError,
     TensorMismatchError,
     UnknownNameError,
     WeightsError,
-    ZooError,
 )
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
 from zoo.weights.parity import bit_equal
+from zoo.weights.reading import format_of, read, read_verified
+from zoo.weights.writing import write
 
 
-def save(model: Model, path: str | PathLike[str]) -> Path:
+def save(
+    model: Model,
+    path: str | PathLike[str],
+    *,
+    max_shard_size: int | str | None = None,
+    weights: str | PathLike[str] | None = None,
+    dynamic_size: bool | None = None,
+    opset: int | None = None,
+    optimize: bool | None = None,
+) -> Path:
     """Write a model to a file that can rebuild it alone.
 
     Args:
         model: a model made by zoo.
         path: the file; its suffix chooses the format: ``.pt``, ``.pth``, ``.safetensors`` or ``.onnx``, or one that a
             plugin adds.
+        max_shard_size: safetensors: the most bytes of tensors in one file, ``"2GB"``; what is larger goes into several
+            files and an index beside them.
+        weights: ONNX: a ``.safetensors`` file in the same folder, which is written too and holds the tensors for both.
+        dynamic_size: ONNX: whether height and width may vary; unless stated, they may where the spec gives no size.
+        opset: ONNX: the version of the operator set.
+        optimize: ONNX: True writes the graph for inference alone, folded, from which no model comes back.
 
     Returns:
-        The path.
+        The file to load: ``path``, or the index of several files.
 
     Raises:
-        WeightsError: there is no such format, the file cannot be written, or the model was changed so that its spec no
-            longer describes it; what was there before is intact.
+        WeightsError: there is no such format, it takes no such option, the file cannot be written, or the model was
+            changed so that its spec no longer describes it; what was there before is intact.
     """
+    options = {
+        "max_shard_size": max_shard_size,
+        "weights": weights,
+        "dynamic_size": dynamic_size,
+        "opset": opset,
+        "optimize": optimize,
+    }
     path = Path(path)
-    writer = _format(path)
+    format_of(path)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     if not isinstance(model, Model):
         found = type(model).__name__
         raise WeightsError(path, f"found a {found!r} to save; expected a model made by zoo.build or zoo.load")
-    checkpoint = Checkpoint.of(model)
+    checkpoint = Checkpoint.of(model).sealed()
     _refuse_unloadable(model, path)
-    writer.write(model, checkpoint, path)
-    return path
+    return write(model, checkpoint, path, **{name: value for name, value in options.items() if value is not None})
 
 
-def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
+def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool | str = False) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
@@ -66,8 +86,13 @@ def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere whose tensors have zoo's names.
         spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
+        verify: True reads every byte into memory of our own and checks the fingerprint that the file carries; a
+            fingerprint checks that one, too. False maps the file and checks its structure alone: bytes that changed on
+            the disk are not noticed, and whoever edits or shortens the file in place changes the model or ends the
+            process.
 
     Raises:
+        FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
@@ -80,7 +105,7 @@ def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
         LockWarning: it was made with other versions of its providers than are installed here.
     """
     path = Path(path)
-    checkpoint = read(path)
+    checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
     if spec is not None:
         with opened(spec) as plain:
             parsed = parse(plain)
@@ -89,33 +114,6 @@ def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
     if checkpoint.artifact is not None:
         return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
     raise MissingSpecError(path)
-
-
-def read(path: str | PathLike[str]) -> Checkpoint:
-    """Read the tensors and the description in a file, without building anything.
-
-    Raises:
-        FileFormatError: the file is missing, damaged or of another kind.
-        UnsafeFileError: it is a pickle that holds more than tensors.
-    """
-    path = Path(path)
-    reader = _format(path)
-    if not path.is_file():
-        raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else "there is no such file")
-    try:
-        checkpoint = reader.read(path)
-    except ZooError:
-        raise
-    except Exception as error:  # parsers of strangers' files raise anything; this is where all formats pass
-        reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(path, f"cannot be read: {type(error).__name__}: {reason}") from error
-    shadowed = sorted(checkpoint.aliases.keys() & checkpoint.tensors.keys())
-    if shadowed:
-        raise FileFormatError(path, f"{shadowed[0]!r} is a tensor and stands for another one")
-    lost = sorted(first for first in set(checkpoint.aliases.values()) if first not in checkpoint.tensors)
-    if lost:
-        raise FileFormatError(path, f"other names stand for tensors that are not there: {', '.join(lost[:5])}")
-    return checkpoint
 
 
 def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
@@ -130,15 +128,6 @@ def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
         _compute_others(model, parsed)
     model.record = checkpoint.artifact.record if checkpoint.artifact else None
     return model.eval()
-
-
-def _format(path: Path) -> kinds.Format:
-    suffix = path.suffix.removeprefix(".")
-    if suffix in kinds.formats:
-        return kinds.formats.get(suffix)  # type: ignore[no-any-return]
-    known = ", ".join(f".{name}" for name in kinds.formats.names())
-    found = f"suffix {path.suffix!r}" if suffix else "no suffix"
-    raise FileFormatError(path, f"{found} names no format; expected one of {known}")
 
 
 def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.record import Record
-from zoo.weights.files import read
+from zoo.weights.reading import read
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from onnx import TensorProto, numpy_helper
 
 from zoo.errors import FileFormatError, WeightsError
 from zoo.model import evaluating
-from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint, plain_tensors
+from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.durable import replacing
 from zoo.weights.parity import bit_equal
+from zoo.weights.regions import dense
 from zoo.weights.sniff import likeness
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 class OnnxFormat:
     """Reads and writes ``.onnx`` files with a dynamic batch dimension."""
 
-    def write(self, model: Model, checkpoint: Checkpoint, path: Path) -> None:
+    def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> None:
         """Export the model and write it, whole or not at all; the model stays as it is.
 
         Raises:
             WeightsError: the graph is larger than a protobuf message can be, 2 GiB.
         """
-        if checkpoint.artifact is None:
+        if model is None or checkpoint.artifact is None:
             raise WeightsError(
                 path, "an ONNX file needs the description of the model: make it with Checkpoint.of(model)"
             )
@@ -68,11 +69,11 @@ class OnnxFormat:
         _strip(proto)
         graph = {i.name: i for i in proto.graph.initializer}
         held, kept = {}, {}
-        for name, tensor in plain_tensors(checkpoint.tensors).items():
+        for name, tensor in checkpoint.tensors.items():
             spellings = [name, *(alias for alias, first in checkpoint.aliases.items() if first == name)]
             found = next((s for s in spellings if s in graph and bit_equal(_tensor(graph[s], path), tensor)), None)
             if found is None:
-                kept[name] = tensor
+                kept[name] = dense(tensor)
             else:
                 held[name] = found
         onnx.helper.set_model_props(
@@ -92,7 +93,7 @@ class OnnxFormat:
         with replacing(path) as temporary:
             temporary.write_bytes(blob)
 
-    def read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
         """Read the initializers of a file.
 
         Raises:

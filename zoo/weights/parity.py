@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from zoo.weights.regions import bytes_of
+
 
 def bit_equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Tell whether two tensors have the same dtype, shape and bytes: NaN equals itself, 0.0 and -0.0 differ.
@@ -18,7 +20,7 @@ def bit_equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     """
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
-    return torch.equal(_bytes(left), _bytes(right))
+    return torch.equal(bytes_of(left), bytes_of(right))
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,3 @@ def compare(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor])
     names = dict.fromkeys([*left, *right])
     differing = tuple(n for n in names if n not in left or n not in right or not bit_equal(left[n], right[n]))
     return TensorParity(len(names) - len(differing), len(names), differing)
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

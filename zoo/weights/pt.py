@@ -1,37 +1,43 @@
 """The PyTorch format: a plain state dict that ``torch.load(weights_only=True)`` opens; the artifact rides along.
 
-The artifact is an attribute of the ordered dict, where ``load_state_dict`` and everything else ignores it.
+The artifact is an attribute of the ordered dict, where ``load_state_dict`` and everything else ignores it. Reading
+unpickles nothing: the pickle is read as data, and the tensors come from their places in the file.
+
+Source: ``torch/serialization.py``; both the zip of torch 1.6 and later and the older sequence of pickles are read.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
 from zoo.errors import FileFormatError, UnsafeFileError
-from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint, plain_tensors
+from zoo.weights import pickled
+from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.durable import replacing
+from zoo.weights.regions import Region, dense, read_regions
 from zoo.weights.sniff import likeness
+from zoo.weights.torchrecords import StorageRecord, TensorRecord, as_mapping, as_storage, as_tensor, strangers
+from zoo.weights.zipmembers import Member, members_of
 
 if TYPE_CHECKING:
     from zoo.model import Model
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_EXPANDED = 1 << 20  # what a view may claim beyond its file, in bytes: torch.zeros(1).expand(100) is honest
 
 
 class PyTorch:
     """Reads and writes ``.pt`` and ``.pth`` files; reading maps the file and never runs anything of it."""
 
-    def write(self, model: Model, checkpoint: Checkpoint, path: Path) -> None:
+    def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> None:
         """Write an artifact, whole or not at all."""
-        plain = plain_tensors(checkpoint.tensors)
-        state = OrderedDict(
-            (name, plain[checkpoint.aliases.get(name, name)]) for name in model.state_dict() if name in checkpoint.names
-        )
+        state = OrderedDict(_compact(checkpoint.state_dict()))
         if checkpoint.artifact is not None:
             setattr(state, METADATA_KEY, checkpoint.artifact.dump())
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -41,71 +47,167 @@ class PyTorch:
             except RuntimeError as error:  # what a full disk becomes inside torch
                 raise OSError(f"torch.save failed: {error}") from error
 
-    def read(self, path: Path) -> Checkpoint:
-        """Map a file.
+    def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
+        """Read a file; its tensors are mapped unless asked otherwise.
 
         Raises:
             UnsafeFileError: it is a pickle that holds more than a plain state dict.
             FileFormatError: it is damaged, ends too early or is of another kind.
         """
-        state = _unpickle(path)
-        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-            raise UnsafeFileError(path, f"it holds a {type(state).__name__}, not a plain state dict of named tensors")
-        others = {name: type(value).__name__ for name, value in state.items() if not isinstance(value, torch.Tensor)}
-        if others:
-            named = ", ".join(f"{name!r} ({kind})" for name, kind in list(others.items())[:5])
-            raise UnsafeFileError(path, f"it holds more than tensors, so it is no plain state dict: {named}")
-        text = getattr(state, METADATA_KEY, None)
-        artifact = Artifact.parse(text, path) if isinstance(text, str) else None
-        aliases = dict(artifact.aliases) if artifact else {}
-        tensors = {name: tensor for name, tensor in state.items() if name not in aliases}
-        return Checkpoint(tensors, aliases, artifact)
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        zipped = zipfile.is_zipfile(path)
         with path.open("rb") as file:
-            pickled = file.read(1) == b"\x80"
-    except OSError as error:
-        raise FileFormatError(path, f"cannot be read: {error}") from error
-    if zipped:
-        _refuse_compressed(path)
-    if not zipped and not pickled:  # files from before torch 1.6 are a bare pickle
-        raise FileFormatError(path, f"not a whole PyTorch file, which is a zip or a pickle{likeness(path)}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise FileFormatError(path, f"not a whole PyTorch file ({reason}){likeness(path)}") from error
+            try:
+                told, places = _locate(file)
+                records, attributes = _state_dict(told, path)
+                storages = _storages(file, records, places, path, mapped=mapped)
+            except ValueError as error:
+                raise FileFormatError(path, f"not a whole PyTorch file: {error}{likeness(path)}") from None
+        tensors = {name: record.view(storages[record.storage.key]) for name, record in records.items()}
+        text = attributes.get(METADATA_KEY)
+        artifact = Artifact.parse(text, path) if isinstance(text, str) else None
+        aliases = dict(artifact.aliases) if artifact else _same_view(records)
+        kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
+        return Checkpoint(kept, aliases, artifact, order=tuple(tensors))
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Refuse what torch.save never writes: compressed members, which read as noise when mapped and may be bombs."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except zipfile.BadZipFile as error:
-        raise FileFormatError(path, f"not a whole PyTorch file ({error})") from error
-    for member in members:
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise FileFormatError(path, f"{member.filename!r} in it is compressed, which torch.save never does")
+def _compact(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give each tensor a storage of its own size, for torch.save writes whole storages; tied ones stay one object."""
+    compact: dict[int, torch.Tensor] = {}
+    taken: set[int] = set()
+    for tensor in state.values():
+        if id(tensor) in compact:
+            continue
+        here = dense(tensor)
+        storage = here.untyped_storage()
+        fits = storage.nbytes() == here.nbytes and storage.data_ptr() not in taken
+        if here.numel():
+            taken.add(storage.data_ptr())
+        compact[id(tensor)] = here if fits else here.clone(memory_format=torch.contiguous_format)
+    return {name: compact[id(tensor)] for name, tensor in state.items()}
 
 
-def _refusal(path: Path, message: str) -> UnsafeFileError | FileFormatError:
-    """Tell a pickle that asks for code from one that is damaged, by the message of torch's own unpickler.
+def _locate(file: BinaryIO) -> tuple[Any, Mapping[str, Member]]:
+    """Return what the pickle of a file says, and where the storages are by key."""
+    first = file.read(4)
+    size = file.seek(0, 2)
+    if first == b"PK\x03\x04":
+        return _from_zip(file, members_of(file, size))
+    if first[:1] != b"\x80":
+        raise ValueError("it is neither a zip nor a pickle")
+    file.seek(0)
+    stream = BytesIO(file.read(pickled.MAX_LENGTH))
+    told = pickled.read_pickle(stream)
+    if told != _LEGACY_MAGIC:
+        return told, {}
+    version, facts = pickled.read_pickle(stream), pickled.read_pickle(stream)
+    if version != 1001 or not isinstance(facts, dict) or facts.get("little_endian") is not True:
+        raise ValueError(f"it is of version {version!r} or of another byte order than is read here")
+    told, keys = pickled.read_pickle(stream), pickled.read_pickle(stream)
+    return told, _from_sequence(file, stream.tell(), size, told, keys)
 
-    Only facts are taken from that message: it advises to switch the safety off.
-    """
-    wanted = re.search(r"GLOBAL ([\w.]+)", message)
-    if wanted is not None:
-        return UnsafeFileError(path, f"it asks for {wanted[1]}")
-    reason = message.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-    if "nsupported" in reason:
-        return UnsafeFileError(path, f"it holds what no plain state dict does ({reason})")
-    return FileFormatError(path, f"not a whole PyTorch file ({reason or 'its pickle is damaged'}){likeness(path)}")
+
+def _from_zip(file: BinaryIO, members: Mapping[str, Member]) -> tuple[Any, Mapping[str, Member]]:
+    pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise ValueError(f"a zip with {len(pickles) or 'no'} data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
+    order = _content(file, members.get(f"{root}byteorder"))
+    if order not in (b"little", b""):
+        raise ValueError(f"its byte order is {order[:20]!r}; only b'little' is read")
+    if members[pickles[0]].size > pickled.MAX_LENGTH:
+        raise ValueError(f"its pickle has {members[pickles[0]].size} bytes; at most {pickled.MAX_LENGTH} are read")
+    told = pickled.read_pickle(BytesIO(_content(file, members[pickles[0]])))
+    prefix = f"{root}data/"
+    return told, {name.removeprefix(prefix): each for name, each in members.items() if name.startswith(prefix)}
+
+
+def _content(file: BinaryIO, member: Member | None) -> bytes:
+    if member is None:
+        return b""
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _from_sequence(file: BinaryIO, at: int, size: int, told: Any, keys: Any) -> dict[str, Member]:
+    """Find the storages of the older format: each follows the one before, after its count of elements."""
+    itemsizes = {}
+    waiting = [told]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, pickled.Stored):
+            storage = as_storage(each)
+            itemsizes[storage.key] = storage.dtype.itemsize
+        elif isinstance(each, pickled.Called):
+            waiting += [*each.arguments, *each.items.values()]
+        elif isinstance(each, list | tuple | dict):
+            waiting += each.values() if isinstance(each, dict) else each
+    places: dict[str, Member] = {}
+    for key in keys if isinstance(keys, list) else ():
+        if key not in itemsizes or key in places:
+            raise ValueError("its list of storages is not that of its tensors")
+        file.seek(at)
+        length = int.from_bytes(file.read(8), "little") * itemsizes[key]
+        if at + 8 + length > size:
+            raise ValueError(f"a storage ends at byte {at + 8 + length}, the file at byte {size}")
+        places[key] = Member(at + 8, length)
+        at += 8 + length
+    return places
+
+
+def _state_dict(told: Any, path: Path) -> tuple[dict[str, TensorRecord], Mapping[str, Any]]:
+    found = as_mapping(told)
+    if found is None:
+        _refuse_strangers([told], path)
+        kind = "tensor" if isinstance(told, pickled.Called) else type(told).__name__
+        raise UnsafeFileError(path, f"it holds a {kind}, not a plain state dict of named tensors")
+    items, attributes = found
+    _refuse_strangers(items.values(), path)
+    if not all(isinstance(name, str) for name in items):
+        raise UnsafeFileError(path, "it holds a dict whose keys are no text, not a plain state dict of named tensors")
+    records = {name: as_tensor(value) for name, value in items.items()}
+    others = [f"{name!r} ({_kind(items[name])})" for name, record in records.items() if record is None]
+    if others:
+        raise UnsafeFileError(
+            path, f"it holds more than tensors, so it is no plain state dict: {', '.join(others[:5])}"
+        )
+    return {name: record for name, record in records.items() if record is not None}, attributes
+
+
+def _refuse_strangers(values: Iterable[Any], path: Path) -> None:
+    for name in strangers(values):
+        if name.startswith("torch._utils._rebuild_"):
+            raise UnsafeFileError(path, f"it holds a tensor of a kind that no layer can use ({name})")
+        raise UnsafeFileError(path, f"it asks for {name}")
+
+
+def _kind(value: Any) -> str:
+    return "dict" if as_mapping(value) is not None else type(value).__name__
+
+
+def _storages(
+    file: BinaryIO, records: Mapping[str, TensorRecord], places: Mapping[str, Member], path: Path, *, mapped: bool
+) -> dict[str, torch.Tensor]:
+    """Return the storages that tensors are views of, as vectors of bytes."""
+    wanted: dict[str, StorageRecord] = {}
+    for name, record in records.items():
+        known = wanted.setdefault(record.storage.key, record.storage)
+        place = places.get(known.key)
+        if place is None or place.size != known.nbytes or known != record.storage:
+            found = "no" if place is None else place.size
+            raise ValueError(f"the storage of {name!r} should have {record.storage.nbytes} bytes; it has {found}")
+        if record.nbytes > max(_EXPANDED, 2 * known.nbytes):
+            raise ValueError(f"{name!r} claims {record.nbytes} bytes; its storage has {known.nbytes}")
+    regions = [Region(key, torch.uint8, (each.nbytes,), places[key].offset) for key, each in wanted.items()]
+    return read_regions(file, regions, path, mapped=mapped)
+
+
+def _same_view(records: Mapping[str, TensorRecord]) -> dict[str, str]:
+    """Return, for each tensor that is the same view of the same storage as an earlier one, the earlier one."""
+    firsts: dict[TensorRecord, str] = {}
+    return {
+        name: first
+        for name, record in records.items()
+        if record.nbytes and (first := firsts.setdefault(record, name)) != name
+    }
 
 
 PT = PyTorch()

@@ -16,7 +16,7 @@ class Npz:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays, **{"/zoo": told})
 
-    def read(self, path):
+    def read(self, path, *, mapped=True):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         artifact = Artifact.parse(arrays.pop("/zoo").numpy().tobytes(), path)

@@ -1,0 +1,108 @@
+"""read: the tensors and the description in a file of any format, checked, without building anything."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from torch import nn
+
+from zoo import kinds
+from zoo.errors import FileFormatError, FingerprintError, ZooError
+from zoo.weights.checkpoint import Checkpoint, tied
+from zoo.weights.fingerprint import fingerprint_of
+
+
+def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
+    """Read the tensors and the description in a file, without building anything.
+
+    Args:
+        path: the file.
+        mapped: whether tensors may stay in the file until they are used; False reads every byte now.
+
+    Raises:
+        FileFormatError: the file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+    """
+    path = Path(path)
+    reader = format_of(path)
+    if not path.is_file():
+        raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else "there is no such file")
+    try:
+        checkpoint = reader.read(path, mapped=mapped)
+    except ZooError:
+        raise
+    except Exception as error:  # parsers of strangers' files raise anything; this is where all formats pass
+        reason = str(error).strip().partition("\n")[0]
+        raise FileFormatError(path, f"cannot be read: {type(error).__name__}: {reason}") from error
+    shadowed = sorted(checkpoint.aliases.keys() & checkpoint.tensors.keys())
+    if shadowed:
+        raise FileFormatError(path, f"{shadowed[0]!r} is a tensor and stands for another one")
+    lost = sorted(first for first in set(checkpoint.aliases.values()) if first not in checkpoint.tensors)
+    if lost:
+        raise FileFormatError(path, f"other names stand for tensors that are not there: {', '.join(lost[:5])}")
+    return checkpoint
+
+
+def read_verified(path: str | PathLike[str], expected: str | None = None) -> Checkpoint:
+    """Read every byte of a file into memory of our own, and check the fingerprint.
+
+    Args:
+        path: the file.
+        expected: the fingerprint that it should have; the one that it claims to have unless given.
+
+    Raises:
+        FingerprintError: the fingerprint of its tensors is another one, or there is none to check.
+        FileFormatError: the file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+    """
+    checkpoint = read(path, mapped=False)
+    claimed = checkpoint.artifact.fingerprint if checkpoint.artifact else None
+    if claimed is None and expected is None:
+        raise FingerprintError(path, None, checkpoint.fingerprint)
+    found = checkpoint.fingerprint
+    for wanted in (claimed, expected):
+        if wanted is not None and wanted != found:
+            raise FingerprintError(path, wanted, found)
+    return checkpoint
+
+
+def fingerprint(source: nn.Module | str | PathLike[str]) -> str:
+    """Return a hash of all tensors of a model or a file: the same for a model and for every file made of it.
+
+    Names, dtypes, shapes, bytes and ties count; the format, the order and the spec do not.
+
+    Args:
+        source: a module, or the path of a weights file.
+
+    Returns:
+        ``"sha256:"`` and 64 hexadecimal digits.
+
+    Raises:
+        FileFormatError: the file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+
+    >>> import zoo
+    >>> model = zoo.build("lenet", weights="digits")
+    >>> zoo.fingerprint(model) == zoo.fingerprint(zoo.save(model, "lenet.safetensors"))
+    True
+    """
+    if isinstance(source, nn.Module):
+        state = getattr(source, "_orig_mod", source).state_dict(keep_vars=True)  # what torch.compile wraps
+        aliases = tied(state)
+        return fingerprint_of({name: each for name, each in state.items() if name not in aliases}, aliases)
+    return read(source).fingerprint
+
+
+def format_of(path: Path) -> kinds.Format:
+    """Return the format that the suffix of a file names.
+
+    Raises:
+        FileFormatError: it names none.
+    """
+    suffix = path.suffix.removeprefix(".")
+    if suffix in kinds.formats:
+        return kinds.formats.get(suffix)  # type: ignore[no-any-return]
+    known = ", ".join(f".{name}" for name in kinds.formats.names())
+    found = f"suffix {path.suffix!r}" if suffix else "no suffix"
+    raise FileFormatError(path, f"{found} names no format; expected one of {known}")

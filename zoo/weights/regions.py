@@ -1,0 +1,128 @@
+"""Tensors at known places of a file: mapped, so that nothing is read before it is used, or read into memory of our own.
+
+And the way back: the bytes of a tensor as they go into a file, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from zoo.errors import FileFormatError
+
+MAX_DIMS = 64
+"""How many dimensions torch lets a tensor have in most of its operators."""
+
+MAX_BYTES = 1 << 62
+"""No tensor is larger: beyond this the arithmetic of sizes overflows in the libraries below."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One tensor in a file: what it is called, what it is, and at which byte it begins."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_regions(file: BinaryIO, regions: Iterable[Region], path: Path, *, mapped: bool) -> dict[str, torch.Tensor]:
+    """Return the tensors at the given places of an open file.
+
+    Args:
+        file: the file, whose size the regions were checked against.
+        regions: the places; they lie within the file.
+        path: how the file is called in errors.
+        mapped: True maps the file privately: a page is read when it is used, writing to a tensor never changes the
+            file, but whoever shortens or edits the file changes or ends this process. False reads all of it now, into
+            memory of our own.
+
+    Raises:
+        FileFormatError: a tensor is no possible one, or the file became shorter.
+    """
+    wanted = list(regions)
+    for region in wanted:
+        _check(region, path)
+    if not mapped:
+        return {region.name: _private(file, region, path) for region in wanted}
+    if not any(region.nbytes for region in wanted):
+        return {region.name: torch.empty(region.shape, dtype=region.dtype) for region in wanted}
+    window = _map(file)
+    return {region.name: _view(window, region, path) for region in wanted}
+
+
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor whose bytes are its values in order: on the CPU, contiguous, neither conjugated nor negated.
+
+    A tensor that is so already is returned as it is.
+
+    >>> dense(torch.tensor([1 + 2j]).conj()).is_conj()
+    False
+    """
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+
+
+def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of a tensor's values in order, a vector; nothing is copied if the tensor is dense."""
+    values = dense(tensor)
+    return values.reshape(-1).view(torch.uint8) if values.numel() else torch.empty(0, dtype=torch.uint8)
+
+
+def byte_view(tensor: torch.Tensor) -> memoryview:
+    """Return the same as :func:`bytes_of`, for a file to write or a hash to read."""
+    return memoryview(bytes_of(tensor).numpy())  # type: ignore[arg-type] # arrays are buffers; numpy says so from Python 3.12 on
+
+
+def _check(region: Region, path: Path) -> None:
+    if len(region.shape) > MAX_DIMS:
+        raise FileFormatError(
+            path, f"{region.name!r} has {len(region.shape)} dimensions; at most {MAX_DIMS} are possible"
+        )
+    # Taken one by one: a zero among the dimensions hides how large the others claim to be.
+    if math.prod(max(1, n) for n in region.shape) * region.dtype.itemsize > MAX_BYTES:
+        raise FileFormatError(path, f"{region.name!r} has the impossible shape {list(region.shape)}")
+
+
+def _map(file: BinaryIO) -> mmap.mmap:
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # No swap is reserved for pages that are never written: files larger than the memory can be mapped.
+        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+        return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _view(window: mmap.mmap, region: Region, path: Path) -> torch.Tensor:
+    if not region.nbytes:
+        return torch.empty(region.shape, dtype=region.dtype)
+    if region.offset + region.nbytes > len(window):
+        raise FileFormatError(path, f"it became shorter while it was read; {region.name!r} ends outside")
+    count = math.prod(region.shape)
+    if region.offset % region.dtype.itemsize:  # kernels may rely on the alignment of a dtype
+        raw = torch.frombuffer(window, dtype=torch.uint8, count=region.nbytes, offset=region.offset)
+        return raw.clone().view(region.dtype).reshape(region.shape)
+    return torch.frombuffer(window, dtype=region.dtype, count=count, offset=region.offset).reshape(region.shape)
+
+
+def _private(file: BinaryIO, region: Region, path: Path) -> torch.Tensor:
+    tensor = torch.empty(region.shape, dtype=region.dtype)
+    target = byte_view(tensor)
+    file.seek(region.offset)
+    done = 0
+    while done < len(target):
+        count = file.readinto(target[done:])  # type: ignore[attr-defined] # every file opened for reading bytes has it
+        if not count:
+            raise FileFormatError(path, f"it became shorter while it was read; {region.name!r} ends outside")
+        done += count
+    return tensor
