@@ -27,6 +27,7 @@ from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
+from zoo.weights.keymap import in_our_names
 from zoo.weights.parity import bit_equal
 
 
@@ -57,22 +58,26 @@ def save(model: Model, path: str | PathLike[str]) -> Path:
     return path
 
 
-def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
+def load(path: str | PathLike[str], spec: Source | None = None, *, keymap: str | None = None) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
     ``.safetensors`` and ``.pt`` files are mapped, not read.
 
     Args:
-        path: a file that :func:`save` wrote, or one from elsewhere whose tensors have zoo's names.
+        path: a file that :func:`save` wrote, or one from elsewhere.
         spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
+        keymap: the library whose names the tensors have, if not zoo's: ``"torchvision"``, ``"timm"``, or the name of a
+            keymap that a plugin adds.
 
     Raises:
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
+        KeymapError: the keymap cannot translate its tensors for this model.
         TensorMismatchError: its tensors are not those of the model.
+        UnknownNameError: no model or no keymap has this name.
         SpecError: the spec is wrong.
         SpecFileError: the spec file cannot be read.
 
@@ -81,6 +86,8 @@ def load(path: str | PathLike[str], spec: Source | None = None) -> Model:
     """
     path = Path(path)
     checkpoint = read(path)
+    if keymap is not None:
+        checkpoint = in_our_names(checkpoint, keymap, spec, path)
     if spec is not None:
         with opened(spec) as plain:
             parsed = parse(plain)
