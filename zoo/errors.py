@@ -19,6 +19,7 @@ from registry.problem import Problem
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
+    from zoo.weights.keyplan import KeyProblem
 
 __all__ = [
     "AmbiguousNameError",
@@ -26,11 +27,13 @@ __all__ = [
     "CheckError",
     "FileFormatError",
     "ImageError",
+    "KeymapError",
     "MissingProviderError",
     "MissingSpecError",
     "NameTakenError",
     "PartError",
     "RegistryError",
+    "RuleError",
     "ScaffoldError",
     "ShapeError",
     "SignatureError",
@@ -110,12 +113,12 @@ class WeightsError(ZooError):
     """Root of the errors about weights files.
 
     Attributes:
-        path: the file.
+        path: the file; empty for tensors that come from none.
     """
 
     def __init__(self, path: str | PathLike[str], message: str) -> None:
         self.path = fspath(path)
-        super().__init__(f"{self.path}: {message}")
+        super().__init__(f"{self.path}: {message}" if self.path else message)
 
 
 class FileFormatError(WeightsError):
@@ -200,6 +203,39 @@ class TensorMismatchError(WeightsError):
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
         facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
+
+
+class KeymapError(WeightsError):
+    """A keymap cannot translate these tensors, or not for this model; nothing was changed.
+
+    Attributes:
+        path: the file; empty for tensors that come from none.
+        keymap: the library whose names it knows.
+        reason: what was found and what was expected.
+        problems: every key that is at fault, where keys are.
+    """
+
+    def __init__(
+        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
+    ) -> None:
+        self.keymap = keymap
+        self.reason = reason
+        self.problems = tuple(problems)
+        super().__init__(path, f"keymap {keymap!r}: {reason}")
+
+
+class RuleError(ZooError):
+    """A rule of a keymap, or a set of them, cannot be: told where it is written, before any tensor is seen.
+
+    Attributes:
+        rule: the rule, or the pattern, that is at fault.
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(f"{rule}: {reason}")
 
 
 class ImageError(ZooError):
