@@ -31,6 +31,7 @@ __all__ = [
     "MissingProviderError",
     "MissingSpecError",
     "NameTakenError",
+    "NotInvertibleError",
     "PartError",
     "RegistryError",
     "RuleError",
@@ -39,6 +40,7 @@ __all__ = [
     "SignatureError",
     "SpecError",
     "SpecFileError",
+    "StalePairError",
     "TensorMismatchError",
     "UnknownNameError",
     "UnsafeFileError",
@@ -160,6 +162,37 @@ class UnsafeFileError(WeightsError):
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.reason = reason
         super().__init__(path, f"refused, and nothing in it was run: {reason}")
+
+
+class StalePairError(WeightsError):
+    """A graph and the safetensors file that holds its weights were not written together.
+
+    Attributes:
+        weights: the safetensors file.
+        expected: the fingerprint of the tensors that the graph was written for.
+        found: the fingerprint that the safetensors file says it has.
+    """
+
+    def __init__(self, path: str | PathLike[str], weights: str | PathLike[str], expected: str, found: str) -> None:
+        self.weights = fspath(weights)
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            path,
+            f"is older than its weights: {self.weights} was replaced and this graph was not (it holds {found}; the "
+            f"graph was written for {expected}). Save both again, zoo.save(model, {self.path!r}, "
+            f"weights={self.weights!r}), or put the former weights back; the new ones alone are in "
+            f"zoo.load({self.weights!r})",
+        )
+
+
+class NotInvertibleError(WeightsError):
+    """An ONNX file holds a graph that was folded for inference: its numbers are no longer those of a model."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(
+            path, "is an inference graph, folded; no model comes back from it; load the file it was made from"
+        )
 
 
 class MissingSpecError(WeightsError):

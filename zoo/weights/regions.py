@@ -63,6 +63,18 @@ def read_regions(file: BinaryIO, regions: Iterable[Region], path: Path, *, mappe
     return {region.name: _view(window, region, path) for region in wanted}
 
 
+def regions_in(content: bytearray, regions: Iterable[Region], path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors at the given places of what was read already; they share its memory.
+
+    Raises:
+        FileFormatError: a tensor is no possible one.
+    """
+    wanted = list(regions)
+    for region in wanted:
+        _check(region, path)
+    return {region.name: _view(content, region, path) for region in wanted}
+
+
 def dense(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor whose bytes are its values in order: on the CPU, contiguous, neither conjugated nor negated.
 
@@ -103,7 +115,7 @@ def _map(file: BinaryIO) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _view(window: mmap.mmap, region: Region, path: Path) -> torch.Tensor:
+def _view(window: mmap.mmap | bytearray, region: Region, path: Path) -> torch.Tensor:
     if not region.nbytes:
         return torch.empty(region.shape, dtype=region.dtype)
     if region.offset + region.nbytes > len(window):
