@@ -180,7 +180,7 @@ class StalePairError(WeightsError):
         super().__init__(
             path,
             f"is older than its weights: {self.weights} was replaced and this graph was not (it holds {found}; the "
-            f"graph was written for {expected}). Save both again, zoo.save(model, {self.path!r}, "
+            f"graph was written for {expected}). Save both again, zoo.save(model, {fspath(path)!r}, "
             f"weights={self.weights!r}), or put the former weights back; the new ones alone are in "
             f"zoo.load({self.weights!r})",
         )

@@ -45,28 +45,46 @@ def read_external(
     by_file: dict[str, list[str]] = defaultdict(list)
     for name, initializer in wanted.items():
         by_file[_location(initializer, path)].append(name)
-    needed = {
-        location: sum(_checked_nbytes(wanted[name], path) for name in names) for location, names in by_file.items()
-    }
+    try:
+        needed = {location: sum(nbytes_of(wanted[name]) for name in names) for location, names in by_file.items()}
+    except ValueError as error:
+        raise FileFormatError(path, str(error)) from None
     tensors: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[int, int], str] = {}
     for rank, location in enumerate(sorted(by_file, key=lambda each: -needed[each])):
-        names, weights = by_file[location], path.parent / location
-        try:
-            file = open_beside(path, location)
-        except ValueError as error:
-            first = wanted[names[0]].name
-            raise FileFormatError(path, f"initializer {first!r} is kept in another file, {error}") from None
-        with file:
+        here = {name: wanted[name] for name in by_file[location]}
+        with _opened(path, location, here) as file:
             _refuse_second_name(file, location, seen, path)
-            regions = _regions({name: wanted[name] for name in names}, file, path)
-            if location.lower().endswith(".safetensors"):
-                refuse_other_twin(file, weights, regions, path, fingerprint)
-            kept, same = _apart(regions, location, path)
+            regions, same = _places(here, file, location, path, fingerprint)
             aliases.update(same)
-            tensors.update(read_regions(file, kept, weights, mapped=mapped and rank < MAX_MAPPED))
+            tensors.update(read_regions(file, regions, path.parent / location, mapped=mapped and rank < MAX_MAPPED))
     return {name: tensors[name] for name in wanted if name in tensors}, aliases
+
+
+def _opened(path: Path, location: str, wanted: Mapping[str, Initializer]) -> BinaryIO:
+    try:
+        return open_beside(path, location)
+    except ValueError as error:
+        first = next(iter(wanted.values())).name
+        raise FileFormatError(path, f"initializer {first!r} is kept in another file, {error}") from None
+
+
+def _places(
+    wanted: Mapping[str, Initializer], file: BinaryIO, location: str, path: Path, fingerprint: str | None
+) -> tuple[list[Region], dict[str, str]]:
+    """Return where the tensors are in one file, checked, and which names stand for the tensor of another."""
+    try:
+        regions = [_region(name, initializer) for name, initializer in wanted.items()]
+        if location.lower().endswith(".safetensors"):
+            # First, for weights that were replaced may well be shorter.
+            refuse_other_twin(file, path.parent / location, regions, path, fingerprint)
+        size = file.seek(0, 2)
+        for region in regions:
+            _refuse_other_length(wanted[region.name], region.offset, size)
+    except ValueError as error:
+        raise FileFormatError(path, str(error)) from None
+    return _apart(regions, location, path)
 
 
 def _location(initializer: Initializer, path: Path) -> str:
@@ -74,13 +92,6 @@ def _location(initializer: Initializer, path: Path) -> str:
     if not location:
         raise FileFormatError(path, f"initializer {initializer.name!r} is kept in another file, but not said in which")
     return location
-
-
-def _checked_nbytes(initializer: Initializer, path: Path) -> int:
-    try:
-        return nbytes_of(initializer)
-    except ValueError as error:
-        raise FileFormatError(path, str(error)) from None
 
 
 def _refuse_second_name(file: BinaryIO, location: str, seen: dict[tuple[int, int], str], path: Path) -> None:
@@ -91,24 +102,19 @@ def _refuse_second_name(file: BinaryIO, location: str, seen: dict[tuple[int, int
         raise FileFormatError(path, f"{first!r} and {location!r}, in which it keeps initializers, are one file")
 
 
-def _regions(wanted: Mapping[str, Initializer], file: BinaryIO, path: Path) -> list[Region]:
-    size = file.seek(0, 2)
-    try:
-        return [_region(name, initializer, size) for name, initializer in wanted.items()]
-    except ValueError as error:
-        raise FileFormatError(path, str(error)) from None
+def _region(name: str, initializer: Initializer) -> Region:
+    offset = _number(initializer, "offset", (initializer.external or {}).get("offset", "0"))
+    return Region(name, dtype_of(initializer), initializer.shape, offset)
 
 
-def _region(name: str, initializer: Initializer, size: int) -> Region:
+def _refuse_other_length(initializer: Initializer, offset: int, size: int) -> None:
     told = initializer.external or {}
-    offset = _number(initializer, "offset", told.get("offset", "0"))
     length = _number(initializer, "length", told["length"]) if "length" in told else max(0, size - offset)
     if offset + length > size:
         raise ValueError(
             f"initializer {initializer.name!r} ends at byte {offset + length} of {told['location']!r}, which has {size}"
         )
     refuse_other_length(initializer, length)
-    return Region(name, dtype_of(initializer), initializer.shape, offset)
 
 
 def _number(initializer: Initializer, key: str, text: str) -> int:

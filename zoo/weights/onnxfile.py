@@ -13,21 +13,13 @@ from zoo.errors import FileFormatError, NotInvertibleError
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.header import read_header
 from zoo.weights.onnxexternal import read_external
+from zoo.weights.onnxkeys import NAMES_KEY, OPTIMIZED_KEY, TENSORS_KEY
 from zoo.weights.onnxmessages import Initializer, OnnxModel, read_messages
 from zoo.weights.onnxtensors import read_initializer
 from zoo.weights.protowire import Field, Wire
 from zoo.weights.regions import Region, read_regions, regions_in
 from zoo.weights.sniff import likeness
 from zoo.weights.strictjson import MAX_LENGTH, strict_json
-
-NAMES_KEY = f"{METADATA_KEY}.initializers"
-"""Metadata: for each tensor that the graph holds, the name of its initializer (JSON)."""
-
-TENSORS_KEY = f"{METADATA_KEY}.tensors"
-"""Metadata: the tensors that the graph does not hold (safetensors, base64)."""
-
-OPTIMIZED_KEY = f"{METADATA_KEY}.optimized"
-"""Metadata: there if the graph was folded for inference, whatever its value."""
 
 _KEYS = (METADATA_KEY, NAMES_KEY, TENSORS_KEY, OPTIMIZED_KEY)
 _PIECE = 1 << 18  # characters of base64 that are decoded at once
