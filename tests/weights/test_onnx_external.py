@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
@@ -59,26 +64,46 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A model, and what its files hold."""
+
+    model: zoo.Model
+    graph: bytes
+    weights: bytes
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
+    folder = tmp_path_factory.mktemp("saved")
+
+    @cache
+    def save(name: str) -> Saved:
+        model = zoo.build(name).eval()
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.copy_(torch.rand(tensor.shape) + 0.5)
+        graph, weights = zoo.save(model, folder / f"{name}.onnx"), zoo.save(model, folder / f"{name}.safetensors")
+        return Saved(model, graph.read_bytes(), weights.read_bytes())
+
+    return save
+
+
 @BOTH
 @pytest.mark.parametrize("one", [True, False], ids=["one file", "a file each"])
 @pytest.mark.parametrize("name", ["lenet", "resnet-lite"])
 def test_a_file_saved_again_by_onnx_with_external_data_comes_back(
-    name: str, one: bool, mapped: bool, randomise, tmp_path: Path
+    name: str, one: bool, mapped: bool, saved: Callable[[str], Saved], tmp_path: Path
 ) -> None:
-    model = randomise(zoo.build(name))
-    proto = onnx.load(zoo.save(model, tmp_path / "model.onnx"))
-    (tmp_path / "again").mkdir()
-    file = tmp_path / "again" / "model.onnx"
+    model, file = saved(name).model, tmp_path / "model.onnx"
     onnx.save(
-        proto, file, save_as_external_data=True, all_tensors_to_one_file=one, location="model.data" if one else None,
-        size_threshold=0,
+        onnx.ModelProto.FromString(saved(name).graph), file, save_as_external_data=True,
+        all_tensors_to_one_file=one, location="model.data" if one else None, size_threshold=0,
     )  # fmt: skip
-    assert all(
-        i.data_location == TensorProto.EXTERNAL for i in onnx.load(file, load_external_data=False).graph.initializer
-    )
+    plain = onnx.load(file, load_external_data=False)
+    assert all(i.data_location == TensorProto.EXTERNAL for i in plain.graph.initializer)
     assert compare(model.state_dict(), read_onnx(file, mapped=mapped).state_dict()).differing == ()
     assert zoo.fingerprint(zoo.load(file, verify=True)) == zoo.fingerprint(model)
-    plain = onnx.load(file, load_external_data=False)
     del plain.metadata_props[:]
     file.write_bytes(plain.SerializeToString())
     tensors = read_onnx(file, mapped=mapped).tensors
@@ -198,13 +223,14 @@ def test_of_very_many_data_files_the_largest_are_mapped(folder: Path, monkeypatc
     assert len(list(Path("/proc/self/fd").iterdir())) - before == 3
 
 
-def twins(model: zoo.Model, folder: Path) -> Path:
-    """Save a model as a graph whose initializers are in the safetensors file beside it."""
-    file, weights = zoo.save(model, folder / "net.onnx"), zoo.save(model, folder / "net.safetensors")
+def twins(saved: Saved, folder: Path) -> Path:
+    """Write a graph whose initializers are in the safetensors file beside it."""
+    file, weights = folder / "net.onnx", folder / "net.safetensors"
+    weights.write_bytes(saved.weights)
     with weights.open("rb") as opened:
-        header = read_header(opened, weights.stat().st_size, weights)
+        header = read_header(opened, len(saved.weights), weights)
     places = {region.name: region for region in header.regions}
-    proto = onnx.load(file)
+    proto = onnx.ModelProto.FromString(saved.graph)
     for initializer in proto.graph.initializer:
         if initializer.name in places:
             place = places[initializer.name]
@@ -217,36 +243,57 @@ def twins(model: zoo.Model, folder: Path) -> Path:
 
 
 @BOTH
-def test_a_graph_and_its_safetensors_twin_are_one_model(mapped: bool, randomise, tmp_path: Path) -> None:
-    model = randomise(zoo.build("resnet-lite")).eval()
-    file = twins(model, tmp_path)
+def test_a_graph_and_its_safetensors_twin_are_one_model(
+    mapped: bool, saved: Callable[[str], Saved], tmp_path: Path
+) -> None:
+    model, file = saved("resnet-lite").model, twins(saved("resnet-lite"), tmp_path)
     assert file.stat().st_size < 200_000 < (tmp_path / "net.safetensors").stat().st_size
     assert compare(model.state_dict(), read_onnx(file, mapped=mapped).state_dict()).differing == ()
     back = zoo.load(file, verify=not mapped)
     x = torch.randn(2, 1, 32, 32)
-    assert torch.equal(back(x), model(x))
+    with torch.inference_mode():
+        expected = model(x)
+        assert torch.equal(back(x), expected)
     (ran,) = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(ran), model(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(ran), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_that_were_replaced_without_their_graph_are_told_apart(randomise, tmp_path: Path) -> None:
-    model, weights = zoo.build("lenet"), tmp_path / "net.safetensors"
-    file, former = twins(model, tmp_path), zoo.fingerprint(model)
-    newer = zoo.save(randomise(model), weights)
-    for verify in (False, True):
-        with pytest.raises(StalePairError) as caught:
-            zoo.load(file, verify=verify)
-    found = caught.value
-    assert (found.path, found.weights, found.expected, found.found) == (
-        str(file), str(weights), former, zoo.fingerprint(newer),
-    )  # fmt: skip
-    assert str(found) == (
-        f"{file}: is older than its weights: {weights} was replaced and this graph was not (it holds {found.found}; "
-        f"the graph was written for {former}). Save both again, zoo.save(model, {str(file)!r}, "
-        f"weights={str(weights)!r}), or put the former weights back; the new ones alone are in "
-        f"zoo.load({str(weights)!r})"
-    )
-    assert zoo.fingerprint(zoo.load(weights)) == found.found
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3))
+def test_a_graph_with_any_bytes_changed_is_read_or_refused(
+    saved: Callable[[str], Saved], tmp_path: Path, changes: list[tuple[int, bytes]]
+) -> None:
+    file = twins(saved("lenet"), tmp_path)
+    content = bytearray(file.read_bytes())
+    for at, new in changes:
+        begin = at % len(content)
+        content[begin : begin + len(new)] = new
+    file.unlink()
+    file.write_bytes(content)
+    for mapped in (True, False):
+        with suppress(zoo.ZooError):
+            assert read_onnx(file, mapped=mapped).fingerprint.startswith("sha256:")
+
+
+def test_weights_that_were_replaced_without_their_graph_are_told_apart(
+    saved: Callable[[str], Saved], tmp_path: Path
+) -> None:
+    file, weights, former = twins(saved("lenet"), tmp_path), tmp_path / "net.safetensors", saved("lenet").model
+    for other in (zoo.build("lenet"), zoo.build("mlp"), zoo.build("mlp", backbone={"hidden": [2]})):
+        zoo.save(other, weights)
+        for verify in (False, True):
+            with pytest.raises(StalePairError) as caught:
+                zoo.load(file, verify=verify)
+        found = caught.value
+        assert (found.path, found.weights) == (str(file), str(weights))
+        assert (found.expected, found.found) == (zoo.fingerprint(former), zoo.fingerprint(other))
+        assert str(found) == (
+            f"{file}: is older than its weights: {weights} was replaced and this graph was not (it holds "
+            f"{found.found}; the graph was written for {found.expected}). Save both again, zoo.save(model, "
+            f"{str(file)!r}, weights={str(weights)!r}), or put the former weights back; the new ones alone are in "
+            f"zoo.load({str(weights)!r})"
+        )
+        assert zoo.fingerprint(zoo.load(weights)) == found.found
 
 
 def _reorder(weights: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
@@ -266,9 +313,9 @@ def _reorder(weights: Path, change: Callable[[dict[str, torch.Tensor]], dict[str
     ids=["shape", "name", "dtype"],
 )
 def test_weights_that_do_not_lie_where_the_graph_says_are_told_apart(
-    change: Callable, told: str, tmp_path: Path
+    change: Callable, told: str, saved: Callable[[str], Saved], tmp_path: Path
 ) -> None:
-    file = twins(zoo.build("lenet"), tmp_path)
+    file = twins(saved("lenet"), tmp_path)
     _reorder(tmp_path / "net.safetensors", change)
     with pytest.raises(FileFormatError) as caught:
         zoo.load(file)
@@ -276,13 +323,14 @@ def test_weights_that_do_not_lie_where_the_graph_says_are_told_apart(
     assert caught.value.reason.endswith("The two were not written together: save both again")
 
 
-def test_a_byte_that_changed_in_the_weights_is_found_when_verifying(tmp_path: Path) -> None:
-    model = zoo.build("lenet")
-    file, weights = twins(model, tmp_path), tmp_path / "net.safetensors"
+def test_a_byte_that_changed_in_the_weights_is_found_when_verifying(
+    saved: Callable[[str], Saved], tmp_path: Path
+) -> None:
+    file, weights = twins(saved("lenet"), tmp_path), tmp_path / "net.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert zoo.load(file).spec == model.spec
+    assert zoo.load(file).spec == saved("lenet").model.spec
     with pytest.raises(FingerprintError, match="its tensors were changed"):
         zoo.load(file, verify=True)
     weights.write_bytes(content[:-1])

@@ -84,7 +84,7 @@ def load(
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
-    ``.safetensors`` and ``.pt`` files are mapped, not read.
+    files are mapped, not read.
 
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere.
@@ -100,6 +100,8 @@ def load(
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
+        StalePairError: it is an ONNX graph whose weights are in a safetensors file that was replaced since.
+        NotInvertibleError: it is an ONNX graph for inference alone.
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
         KeymapError: the keymap cannot translate its tensors for this model.
