@@ -190,6 +190,20 @@ def test_a_link_within_the_folder_is_followed(folder: Path, mapped: bool, monkey
     assert read_onnx(Path("elsewhere/net.onnx"), mapped=mapped).tensors["w"].tolist() == [[0, 1], [2, 3]]
 
 
+@BOTH
+def test_a_cache_of_downloads_whose_files_are_all_links_is_followed(folder: Path, mapped: bool) -> None:
+    write(folder, {"location": "data.bin", "length": 16}).rename(folder / "5ca1ab1e")
+    (folder / "data.bin").rename(folder / "f005ba11")
+    snapshot = folder.parent / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "net.onnx").symlink_to("../model/5ca1ab1e")
+    (snapshot / "data.bin").symlink_to("../model/f005ba11")
+    assert read_onnx(snapshot / "net.onnx", mapped=mapped).tensors["w"].tolist() == [[0, 1], [2, 3]]
+    (snapshot / "data.bin").unlink()
+    (snapshot / "data.bin").symlink_to("../secret")
+    assert "a link that leads out of the folder of this one" in refused(snapshot / "net.onnx")
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [

@@ -26,7 +26,7 @@ def open_beside(path: Path, location: str) -> BinaryIO:
     """Open the file that another one names.
 
     Args:
-        path: the file that names it.
+        path: the file that names it; where it is a link, the folder that it leads to counts as its own, too.
         location: the name, relative to the folder of ``path``, with ``/`` between its parts.
 
     Raises:
@@ -40,6 +40,9 @@ def open_beside(path: Path, location: str) -> BinaryIO:
     folder = Path(os.path.realpath(path.parent))
     try:
         target = Path(os.path.realpath(folder.joinpath(*parts)))
+        home = Path(os.path.realpath(path)).parent
+        if target.parent == home:
+            folder = home  # in a cache of downloads both files are links into one folder elsewhere
         if target == folder or not target.is_relative_to(folder):
             raise ValueError(f"{location!r}, a link that leads out of the folder of this one; copy the file here")
         descriptor = _descend(folder, target.relative_to(folder).parts)
