@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import zoo
 from zoo.errors import FileFormatError, FingerprintError, StalePairError
-from zoo.weights import onnxexternal
+from zoo.weights import beside, onnxexternal
 from zoo.weights.header import read_header
 from zoo.weights.onnxfile import read_onnx
 from zoo.weights.parity import compare
@@ -178,6 +178,31 @@ def test_what_is_no_plain_file_of_the_folder_is_never_opened(location: str, reas
     found = refused(write(folder, {"location": location, "offset": 0, "length": 16}))
     assert found.startswith("initializer 'w' is kept in another file, ")
     assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("exchange", "reason"),
+    [
+        (lambda file: file.symlink_to("../secret"), "which cannot be opened: Too many levels of symbolic links"),
+        (os.mkfifo, "which is no regular file"),
+        (lambda file: file.hardlink_to(file.parent.parent / "secret"), "which has 2 names (hard links)"),
+    ],
+    ids=["link", "pipe", "hard link"],
+)
+def test_a_file_that_is_exchanged_between_the_check_and_the_opening_is_refused(
+    exchange: Callable, reason: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = beside._refuse_device
+
+    def check_and_exchange(found: os.stat_result, name: str) -> None:
+        check(found, name)
+        (folder / name).unlink()
+        exchange(folder / name)
+
+    monkeypatch.setattr(beside, "_refuse_device", check_and_exchange)
+    with pytest.raises(FileFormatError) as caught:
+        read_onnx(write(folder, {"location": "data.bin", "offset": 0, "length": 16}), mapped=False)
+    assert f"'data.bin', {reason}" in caught.value.reason
 
 
 @BOTH
