@@ -4,7 +4,7 @@ A name in a stranger's file is a way to read any file of this machine: through `
 archive, or through a pipe that never ends. What is opened here is checked after it was opened, so that nobody can
 exchange it in between.
 
-Source: the checks of ``onnx`` (``checker.cc``, after CVE-2022-25882, CVE-2024-5187 and their relatives).
+Source: the checks of ``onnx`` (``checker.cc``, after CVE-2022-25882 and CVE-2024-27318).
 """
 
 from __future__ import annotations
