@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.record import Record
 from zoo.weights.reading import read
+from zoo.weights.shards import files_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Inspection:
 
     Attributes:
         file: its path.
-        size: its size in bytes.
+        size: its size in bytes; of an index, with its shards.
         spec: the spec of the model, None in a file from elsewhere.
         lock: the distributions that the model needs.
         aliases: names that stand for a tensor of another name.
@@ -66,7 +67,7 @@ def inspect(path: str | PathLike[str]) -> Inspection:
     )
     return Inspection(
         file=str(path),
-        size=path.stat().st_size,
+        size=sum(file.stat().st_size for file in files_of(path)),
         spec=artifact.spec if artifact else None,
         lock=artifact.lock if artifact else {},
         aliases=dict(checkpoint.aliases),

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import safetensors.torch
 import torch
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, numpy_helper
 
 from zoo.errors import FileFormatError, WeightsError
 from zoo.model import evaluating
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.durable import replacing
+from zoo.weights.onnxfile import read_onnx
 from zoo.weights.parity import bit_equal
 from zoo.weights.regions import dense
-from zoo.weights.sniff import likeness
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -97,30 +97,12 @@ class OnnxFormat:
         """Read the initializers of a file.
 
         Raises:
-            FileFormatError: it is damaged, ends too early, is of another kind, or keeps its tensors in other files.
+            FileFormatError: it is damaged, ends too early, is of another kind, or names a file that is not as it
+                should be.
+            NotInvertibleError: it is a graph for inference, from which no weights come back.
+            StalePairError: its weights are in a safetensors file that was replaced since.
         """
-        try:
-            proto = onnx.load(path, load_external_data=False)
-        except (DecodeError, OSError, ValueError) as error:
-            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from error
-        if not proto.graph.node:
-            raise FileFormatError(path, f"not a whole ONNX file (it has no graph){likeness(path)}")
-        graph = {i.name: i for i in proto.graph.initializer}
-        if len(graph) < len(proto.graph.initializer):
-            raise FileFormatError(path, "two initializers have the same name")
-        metadata = {p.key: p.value for p in proto.metadata_props}
-        if METADATA_KEY not in metadata:
-            return Checkpoint({name: _tensor(i, path) for name, i in graph.items()})
-        artifact = Artifact.parse(metadata[METADATA_KEY], path)
-        try:
-            held: dict[str, str] = json.loads(metadata[NAMES_KEY])
-            tensors = {name: _tensor(graph[initializer], path) for name, initializer in held.items()}
-            kept = safetensors.torch.load(base64.b64decode(metadata[TENSORS_KEY], validate=True))
-        except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-            raise FileFormatError(path, f"its metadata is damaged ({type(error).__name__}: {error})") from error
-        if twice := sorted(tensors.keys() & kept.keys()):
-            raise FileFormatError(path, f"two tensors are called {twice[0]!r}")
-        return Checkpoint({**tensors, **kept}, artifact.aliases, artifact)
+        return read_onnx(path, mapped=mapped)
 
 
 def _export(model: Model, artifact: Artifact, path: Path) -> onnx.ModelProto:

@@ -104,7 +104,8 @@ def format_of(path: Path) -> kinds.Format:
     Raises:
         FileFormatError: it names none.
     """
-    suffix = path.suffix.removeprefix(".")
+    named = path.with_name(path.name.removesuffix(".index.json"))  # net.safetensors.index.json lists shards of a format
+    suffix = named.suffix.removeprefix(".")
     if suffix in kinds.formats:
         return kinds.formats.get(suffix)  # type: ignore[no-any-return]
     known = ", ".join(f".{name}" for name in kinds.formats.names())

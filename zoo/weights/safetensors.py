@@ -18,6 +18,7 @@ from zoo.weights.dtypes import BY_TORCH, dtype_name
 from zoo.weights.durable import replacing
 from zoo.weights.header import header_bytes, read_header
 from zoo.weights.regions import byte_view, read_regions
+from zoo.weights.shards import INDEX, parse_size, partition, read_shards, shard_names, write_index
 from zoo.weights.sniff import likeness
 
 if TYPE_CHECKING:
@@ -27,14 +28,33 @@ if TYPE_CHECKING:
 class Safetensors:
     """Reads and writes ``.safetensors`` files; reading maps the file, no byte is copied before it is used."""
 
-    def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> None:
-        """Write an artifact, whole or not at all, one tensor at a time."""
+    def write(
+        self, model: Model | None, checkpoint: Checkpoint, path: Path, *, max_shard_size: int | str | None = None
+    ) -> Path:
+        """Write an artifact, whole or not at all, one tensor at a time.
+
+        Args:
+            model: not needed.
+            checkpoint: the tensors and their description.
+            path: the file.
+            max_shard_size: the most bytes of tensors in one file, ``"2GB"``; what is larger goes into several files
+                beside ``path`` and an index.
+
+        Returns:
+            ``path``, or the index.
+
+        Raises:
+            WeightsError: a tensor has a dtype that the format does not know, or a file cannot be written.
+        """
         refuse_unknown_dtypes(checkpoint.tensors, path)
-        metadata = {METADATA_KEY: checkpoint.artifact.dump()} if checkpoint.artifact else {}
-        with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                write_tensors(file, checkpoint.tensors, metadata)
-            _prove_readable(temporary, checkpoint.tensors, path)
+        if path.name.endswith(INDEX):
+            raise WeightsError(path, "is the name of an index; name the file: net.safetensors, max_shard_size='2GB'")
+        if max_shard_size is not None:
+            groups = partition(checkpoint.tensors, parse_size(max_shard_size, path))
+            if len(groups) > 1:
+                return self._write_shards(checkpoint, path, groups)
+        _write_file(path, checkpoint.tensors, checkpoint.artifact)
+        return path
 
     def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
         """Read a file; its tensors are mapped unless asked otherwise.
@@ -42,11 +62,28 @@ class Safetensors:
         Raises:
             FileFormatError: it is damaged, ends too early or is of another kind.
         """
+        if path.name.endswith(INDEX):
+            return read_shards(path, mapped=mapped)
         with path.open("rb") as file:
             tensors, metadata = read_tensors(file, path, mapped=mapped)
         text = metadata.get(METADATA_KEY)
         artifact = None if text is None else Artifact.parse(text, path)
         return Checkpoint(tensors, artifact.aliases if artifact else {}, artifact)
+
+    def _write_shards(self, checkpoint: Checkpoint, path: Path, groups: list[list[str]]) -> Path:
+        claimed = checkpoint.artifact.fingerprint if checkpoint.artifact else None
+        names = shard_names(path, claimed or checkpoint.fingerprint, len(groups))
+        for name, group in zip(names, groups, strict=True):
+            _write_file(path.with_name(name), {each: checkpoint.tensors[each] for each in group}, None)
+        weight_map = {each: name for name, group in zip(names, groups, strict=True) for each in group}
+        return write_index(path, checkpoint, weight_map)
+
+
+def _write_file(path: Path, tensors: Mapping[str, torch.Tensor], artifact: Artifact | None) -> None:
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            write_tensors(file, tensors, {METADATA_KEY: artifact.dump()} if artifact else {})
+        _prove_readable(temporary, tensors, path)
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
