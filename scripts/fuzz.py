@@ -17,6 +17,10 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.weights.checkpoint import Checkpoint
 
 FORMATS = ("pt", "safetensors", "onnx")
 SECONDS = 20
@@ -151,11 +155,11 @@ def check(path: Path) -> bool:
             raise BrokenPromiseError(f"{path}: {way} gave {zoo.fingerprint(model)} of {found}, claimed {claimed}")
         if not all(isinstance(each, torch.Tensor) for each in tensors.values()):
             raise BrokenPromiseError(f"{path}: {way} gave what is no tensor")
-    _agree(path, private.state_dict())
+    _agree(path, private)
     return True
 
 
-def _agree(path: Path, tensors: dict) -> None:
+def _agree(path: Path, checkpoint: Checkpoint) -> None:
     """See that the library whose format it is, if it reads the file too, finds the same."""
     import safetensors.torch
     import torch
@@ -172,6 +176,8 @@ def _agree(path: Path, tensors: dict) -> None:
         return
     if theirs is None:
         return
+    # What zoo knows to be one tensor has one name in a safetensors file.
+    tensors = checkpoint.tensors if path.suffix == ".safetensors" else checkpoint.state_dict()
     if theirs.keys() != tensors.keys():
         raise BrokenPromiseError(f"{path}: {sorted(tensors)} are others than {sorted(theirs)}")
     for name, tensor in theirs.items():

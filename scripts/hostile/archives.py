@@ -73,6 +73,7 @@ def _members() -> dict[str, tuple[bytes, str]]:
         "offset-beyond": (archive(_changed(2, offset=1 << 30)), "is not where the directory says"),
         "offset-wrong": (archive(_changed(2, offset=7)), "is not where the directory says"),
         "size-4-gigabytes": (archive(_changed(2, size=0xFFFFFFFF, packed=0xFFFFFFFF)), "zip"),
+        "folder": (archive(_changed(2, attributes=0x10)), "'x/data/0' in it is called a folder and has content"),
         "other-disk": (archive(_changed(2, disk=1)), "on another disk"),
         "name-not-text": (archive([*_GOOD, Entry(b"x/data/\xff\xfe", b"")]), "a name that is no text"),
         "name-with-zero": (archive([*_GOOD, Entry(b"x/data/0\0", b"")]), "a name that is no text"),

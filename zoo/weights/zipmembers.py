@@ -22,6 +22,7 @@ _LOCATOR64 = struct.Struct("<4sIQI")
 _MANY, _LARGE = 0xFFFF, 0xFFFFFFFF  # what stands where a number is in another place, because it is too large
 _ENCRYPTED = 0x2041  # bits of the flags
 _DESCRIBED_AFTER = 0x8
+_FOLDER = 0x10  # a bit of the attributes
 _AFTER = 24  # bytes that a member may be described by after its content
 
 
@@ -118,7 +119,7 @@ def _entries(directory: bytes, count: int) -> list[_Entry]:
     while at < len(directory):
         if at + _ENTRY.size > len(directory) or directory[at : at + 4] != b"PK\1\2":
             raise ValueError(f"its zip directory is damaged at its byte {at}")
-        _, _, _, flags, method, _, _, crc, packed, size, *lengths, disk, _, _, header = _ENTRY.unpack_from(
+        _, _, _, flags, method, _, _, crc, packed, size, *lengths, disk, _, traits, header = _ENTRY.unpack_from(
             directory, at
         )
         after_name = at + _ENTRY.size + lengths[0]
@@ -132,6 +133,8 @@ def _entries(directory: bytes, count: int) -> list[_Entry]:
             raise ValueError(f"{called} in it is encrypted")
         if method or packed != size:
             raise ValueError(f"{called} in it is compressed, which torch.save never does")
+        if traits & _FOLDER and size:  # torch.load would not read it, and give what was in memory before
+            raise ValueError(f"{called} in it is called a folder and has content")
         if disk:
             raise ValueError(f"{called} is on another disk")
         found.append(_Entry(name, flags, crc, size, header))
