@@ -181,9 +181,9 @@ def with_artifact(source: Path, target: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("not json", FileFormatError, "its description is damaged: JSON: its JSON is damaged: Expecting value"),
+        ("not json", FileFormatError, "its description is damaged: JSON: its JSON is damaged"),
         ("[]", FileFormatError, "its description is damaged"),
-        ('{"spec": 3, "lock": {}}', FileFormatError, "its description is damaged: spec: Input should be a valid dictionary"),
+        ('{"spec": 3, "lock": {}}', FileFormatError, "its description is damaged: spec: Input should be a valid dict"),
         (
             '{"spec": {"backbone": "lenet"}, "lock": {}, "aliases": {"a": "b"}}',
             FileFormatError,

@@ -43,11 +43,12 @@ class PyTorch:
         if checkpoint.artifact is not None:
             setattr(state, METADATA_KEY, checkpoint.artifact.dump())
         with replacing(path) as temporary, temporary.open("wb") as file:
+            writer = _Writer(file)
             try:
                 # A file object, not its name: torch writes the name of a file into it.
-                torch.save(state, file)
+                torch.save(state, writer)  # type: ignore[arg-type] # all that it uses is write
             except RuntimeError as error:  # what a full disk becomes inside torch
-                raise OSError(f"torch.save failed: {error}") from error
+                raise writer.failure or OSError(f"torch.save failed: {error}") from error
 
     def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
         """Read a file; its tensors are mapped unless asked otherwise.
@@ -74,6 +75,24 @@ class PyTorch:
                 raise FileFormatError(path, f"{brief(alias)} is a tensor and stands for another one")
         kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
         return Checkpoint(kept, aliases, artifact, order=tuple(tensors))
+
+
+class _Writer:
+    """A file that remembers why it could not be written, for torch tells only that it was not."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def _compact(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
