@@ -19,12 +19,13 @@ from onnxscript import ir, optimizer
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.weights.checkpoint import Artifact, Port
+from zoo.weights.onnxgraph import clean
 from zoo.weights.onnxopset import TORCH_LOWEST, convert
 from zoo.weights.standin import standin
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INSIDERS = r"(torch|onnx|onnxscript|onnx_ir|copyreg)(\.|$)"
-_TALKERS = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo", "onnxscript", "onnx_ir")
+_TALKERS = ("torch", "onnxscript", "onnx_ir")
 
 
 def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, optimize: bool) -> ir.Model:
@@ -39,6 +40,9 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
         path: the file that is to be written, for errors.
         opset: the version of the operator set; torch's choice if None.
         optimize: whether the graph is folded for inference.
+
+    Returns:
+        The graph, with nothing in it that says how it came about.
 
     Raises:
         WeightsError: torch cannot export it, or not for this operator set.
@@ -72,6 +76,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
             convert(graph, opset, path)
         if optimize:
             optimizer.optimize_ir(graph)
+        clean(graph)
     return graph
 
 
@@ -94,14 +99,16 @@ def _shielded(device: str) -> Iterator[None]:
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             # They tell the exporter's authors what to change; what is about the model is a UserWarning.
             warnings.filterwarnings("ignore", category=category, module=_INSIDERS)
-        stack.enter_context(silenced(*_TALKERS))
+        stack.enter_context(_silenced())
         yield
 
 
 @contextmanager
-def silenced(*names: str) -> Iterator[None]:
-    """Let loggers and all below them say nothing for a while, handlers that the user or torch gave them included."""
-    loggers = [logging.getLogger(name) for name in names]
+def _silenced() -> Iterator[None]:
+    """Let torch and the libraries of its exporter log nothing for a while, whatever handlers their loggers have."""
+    known = [name for name in logging.root.manager.loggerDict if name.startswith(tuple(f"{n}." for n in _TALKERS))]
+    loggers = [logging.getLogger(name) for name in (*_TALKERS, *known)]
+    loggers = [logger for logger in loggers if logger.handlers or logger.name in _TALKERS]
     before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [logging.NullHandler()], False

@@ -16,7 +16,7 @@ from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.onnxexport import export
-from zoo.weights.onnxgraph import clean, held_by, payload_of, payloads_of, without
+from zoo.weights.onnxgraph import held_by, payload_of, payloads_of, without
 from zoo.weights.onnxkeys import LABELS_KEY, NAMES_KEY, OPTIMIZED_KEY, PREPROCESSING_KEY, TENSORS_KEY, WEIGHTS_KEY
 from zoo.weights.onnxopset import check_opset
 from zoo.weights.onnxsizes import Elsewhere, refuse_frozen_size, run_elsewhere, sized, varying
@@ -53,7 +53,6 @@ def write_onnx(
     artifact = sized(described, dynamic_size, path)
     elsewhere = run_elsewhere(model, artifact, path) if varying(artifact) else None
     graph = export(model, artifact, path, opset=opset, optimize=bool(optimize))
-    clean(graph)
     if optimize:
         payloads = payloads_of(graph)
         told = {OPTIMIZED_KEY: _optimized(artifact)}
@@ -83,7 +82,6 @@ def _refuse_frozen_size(
 ) -> None:
     if not elsewhere.native:  # onnxruntime lacks convolutions of other precisions: the same graph in float32 tells
         graph = export(elsewhere.model, artifact, path, opset=None, optimize=False)
-        clean(graph)
         payloads = payloads_of(graph)
         skeleton = without(graph, [payload.name for payload in payloads])
     refuse_frozen_size(skeleton, payloads, elsewhere, path)
