@@ -17,6 +17,7 @@ from torch import nn
 
 import zoo
 from zoo import kinds
+from zoo.builder import compose
 from zoo.errors import WeightsError
 from zoo.weights import onnxwriter
 from zoo.weights.parity import compare
@@ -455,3 +456,31 @@ def test_a_constant_that_is_no_weight_stays_in_the_graph(backbone, tmp_path: Pat
     assert "backbone.unused" not in initializers(path)
     assert difference(model, path, 2, 3, 8, 8) <= TOLERANCE
     assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
+
+
+@pytest.mark.slow
+def test_more_than_two_gibibytes_are_written_and_run(tmp_path: Path) -> None:
+    spec = zoo.build("mlp").spec
+    spec["backbone"]["hidden"] = [16640, 16640, 16640]
+    model = compose(spec, "meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for number, tensor in enumerate(model.state_dict().values()):
+            tensor.fill_((number + 1) * 1e-5)
+    path = zoo.save(model, tmp_path / "net.onnx")
+    (data,) = tmp_path.glob("net.onnx.????????.data")
+    assert data.stat().st_size > 2**31 > 100 * path.stat().st_size
+    onnx.checker.check_model(path)
+    state = model.state_dict()
+    for name, place in locations(path).items():
+        begin, shape = int(place["offset"]), state[name].shape
+        assert np.array_equal(np.memmap(data, np.float32, "r", begin, tuple(shape)), state[name].numpy())
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = model.eval()(x)
+    del model, state, tensor  # onnxruntime takes as much again
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (ran,) = session.run(None, {"image": x.numpy()})
+    assert np.abs(ran - expected.numpy()).max() <= TOLERANCE * max(1.0, expected.abs().max().item())
+    data.unlink()  # pytest keeps folders for a while
