@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from os import PathLike
 from pathlib import Path
-
-import torch
-from torch import nn
 
 from registry import Problem
 from zoo.builder import assemble
@@ -16,16 +13,15 @@ from zoo.errors import (
     MissingProviderError,
     MissingSpecError,
     SpecError,
-    TensorMismatchError,
     UnknownNameError,
     WeightsError,
 )
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
-from zoo.weights.checkpoint import Artifact, Checkpoint, tied
-from zoo.weights.parity import bit_equal
+from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.reading import format_of, read, read_verified
+from zoo.weights.rebuilding import fits, rebuild, type_text
 from zoo.weights.writing import write
 
 
@@ -98,6 +94,7 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
         TensorMismatchError: its tensors are not those of the model.
+        SizeBudgetError: the spec is that of a far larger model than the tensors are of.
         SpecError: the spec is wrong.
         SpecFileError: the spec file cannot be read.
 
@@ -116,20 +113,6 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
     raise MissingSpecError(path)
 
 
-def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
-    """Build the model of a checked spec around the tensors of a checkpoint, in evaluation mode.
-
-    Raises:
-        TensorMismatchError: the tensors are not those of the model.
-    """
-    model = assemble(parsed, "meta", initialise=False)
-    _assign(model, checkpoint, path)
-    if any(t.is_meta for _, _, t in _outside_state_dict(model)):
-        _compute_others(model, parsed)
-    model.record = checkpoint.artifact.record if checkpoint.artifact else None
-    return model.eval()
-
-
 def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
     lock = compare_lock(artifact.lock)
     try:
@@ -146,71 +129,6 @@ def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
     return parsed
 
 
-def _assign(model: Model, checkpoint: Checkpoint, path: Path) -> None:
-    """Put the tensors of a checkpoint into a model on the meta device; what was tied is tied again."""
-    expected = model.state_dict(keep_vars=True)
-    given = checkpoint.state_dict()
-    # What was tied in the model that was saved is tied again, though a fresh model may not have it so.
-    ties = {**tied(expected), **{a: f for a, f in checkpoint.aliases.items() if a in expected and f in expected}}
-    missing = [name for name in expected if name not in given]
-    unexpected = [name for name in given if name not in expected]
-    different = [
-        f"{name} {'meta ' if given[name].is_meta else ''}{_type_text(given[name])} for {_type_text(tensor)}"
-        for name, tensor in expected.items()
-        if name in given and not _fits(given[name], tensor)
-    ]
-    different += [
-        f"{alias} and {first} differ but are one tensor in the model"
-        for alias, first in ties.items()
-        if alias in given and first in given and not bit_equal(given[alias], given[first])
-    ]
-    if missing or unexpected or different:
-        raise TensorMismatchError(path, missing, unexpected, different)
-    model.load_state_dict(given, strict=True, assign=True)
-    for alias, first in ties.items():
-        _tie(model, alias, first)
-
-
-def _fits(given: torch.Tensor, expected: torch.Tensor) -> bool:
-    # The precision is the file's to choose, a model may have been halved; what kind of number it is, is not.
-    plain = given.layout == torch.strided and not (given.is_meta or given.is_nested or given.is_quantized)
-    same_kind = expected.is_floating_point() if given.is_floating_point() else given.dtype == expected.dtype
-    return plain and given.shape == expected.shape and same_kind
-
-
-def _type_text(tensor: torch.Tensor) -> str:
-    kind = "" if tensor.layout == torch.strided else f"{tensor.layout} "
-    return f"{kind}{tensor.dtype!s}{'[…]' if tensor.is_nested else list(tensor.shape)}".replace("torch.", "")
-
-
-def _tie(model: Model, alias: str, first: str) -> None:
-    owner, _, attribute = alias.rpartition(".")
-    module = model.get_submodule(owner)
-    home, _, name = first.rpartition(".")
-    slots = module._parameters if attribute in module._parameters else module._buffers
-    slots[attribute] = getattr(model.get_submodule(home), name)
-
-
-def _outside_state_dict(model: Model) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
-    """Give the tensors that no state dict holds: buffers that are not persistent, and plain attributes."""
-    for module in model.modules():
-        for name, value in (*module._buffers.items(), *module.__dict__.items()):
-            if isinstance(value, torch.Tensor):
-                yield module, name, value
-
-
-def _compute_others(model: Model, parsed: ParsedSpec) -> None:
-    """Fill the tensors that no state dict holds by building the model once more, for real."""
-    with torch.random.fork_rng(devices=[]):
-        fresh = assemble(parsed, "cpu", initialise=False)
-    found = {(id(there), name): value for there, name, value in _outside_state_dict(fresh)}
-    for here, there in zip(model.modules(), fresh.modules(), strict=True):
-        for slots in (here._buffers, here.__dict__):
-            for name, value in slots.items():
-                if isinstance(value, torch.Tensor) and value.is_meta:
-                    slots[name] = found[id(there), name]
-
-
 def _refuse_unloadable(model: Model, path: Path) -> None:
     """Check before writing that the spec still describes the model, for a file rebuilds it from its spec alone."""
     described = assemble(parse(model.spec), "meta", initialise=False).state_dict()
@@ -218,9 +136,9 @@ def _refuse_unloadable(model: Model, path: Path) -> None:
     missing = [f"{name} lost" for name in described if name not in own]
     added = [f"{name} added" for name in own if name not in described]
     different = [
-        f"{name} {_type_text(own[name])}, in the spec {_type_text(tensor)}"
+        f"{name} {type_text(own[name])}, in the spec {type_text(tensor)}"
         for name, tensor in described.items()
-        if name in own and not _fits(own[name], tensor)
+        if name in own and not fits(own[name], tensor)
     ]
     if changes := missing + added + different:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
