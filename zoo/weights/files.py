@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Container
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+
+import torch
 
 from registry import Problem
 from zoo.builder import assemble
@@ -19,6 +22,7 @@ from zoo.errors import (
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
+from zoo.weights.casting import cast, convert
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.reading import format_of, read, read_verified
 from zoo.weights.rebuilding import fits, rebuild, type_text
@@ -34,6 +38,8 @@ def save(
     dynamic_size: bool | None = None,
     opset: int | None = None,
     optimize: bool | None = None,
+    dtype: str | torch.dtype | None = None,
+    allow_lossy: bool = False,
 ) -> Path:
     """Write a model to a file that can rebuild it alone.
 
@@ -47,6 +53,8 @@ def save(
         dynamic_size: ONNX: whether height and width may vary; unless stated, they may where the spec gives no size.
         opset: ONNX: the version of the operator set.
         optimize: ONNX: True writes the graph for inference alone, folded, from which no model comes back.
+        dtype: the precision of the floating-point tensors in the file, ``"bfloat16"``; the model's own unless given.
+        allow_lossy: whether ``dtype`` may lose values that matter.
 
     Returns:
         The file to load: ``path``, or the index of several files.
@@ -54,6 +62,8 @@ def save(
     Raises:
         WeightsError: there is no such format, it takes no such option, the file cannot be written, or the model was
             changed so that its spec no longer describes it; what was there before is intact.
+        LossyCastError: ``dtype`` would lose values that matter.
+        UnknownNameError: there is no such dtype.
     """
     options = {
         "max_shard_size": max_shard_size,
@@ -70,10 +80,21 @@ def save(
         raise WeightsError(path, f"found a {found!r} to save; expected a model made by zoo.build or zoo.load")
     checkpoint = Checkpoint.of(model).sealed()
     _refuse_unloadable(model, path)
+    if dtype is not None:
+        checkpoint, _ = cast(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
+        checkpoint = replace(checkpoint, tensors=dict(checkpoint.tensors))
+        model = rebuild(parse(model.spec), checkpoint, path)  # some formats write what it computes
     return write(model, checkpoint, path, **{name: value for name, value in options.items() if value is not None})
 
 
-def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool | str = False) -> Model:
+def load(
+    path: str | PathLike[str],
+    spec: Source | None = None,
+    *,
+    verify: bool | str = False,
+    dtype: str | torch.dtype | None = None,
+    allow_lossy: bool = False,
+) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
@@ -86,8 +107,13 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
             fingerprint checks that one, too. False maps the file and checks its structure alone: bytes that changed on
             the disk are not noticed, and whoever edits or shortens the file in place changes the model or ends the
             process.
+        dtype: the precision that the model is to have, ``"bfloat16"``; that of the file unless given.
+        allow_lossy: whether ``dtype`` may lose values that matter.
 
     Raises:
+        LossyCastError: with ``dtype`` a finite value would become infinite, or more than a thousandth of the nonzero
+            values of a tensor would become zero.
+        UnknownNameError: there is no such dtype, or no such model.
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
@@ -103,6 +129,8 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
     """
     path = Path(path)
     checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
+    if dtype is not None:
+        checkpoint, _ = convert(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
     if spec is not None:
         with opened(spec) as plain:
             parsed = parse(plain)
