@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 
 from zoo.errors import SizeBudgetError, ZooError
-from zoo.held import is_lazy, weight
+from zoo.held import weight
 
 MAX_BYTES = "ZOO_MAX_BYTES"
 """The environment variable that says how many bytes the tensors of a model may have: ``64GB``, or a number."""
@@ -31,6 +31,7 @@ _USUAL_TENSORS = 20_000  # ResNet-152 has 1,400, ResNet-1001 9,000; composing so
 _USUAL_BYTES = 1 << 34  # where the system does not tell how much memory there is
 _SLACK = 4  # what a component may hold beside the tensors in its file, as a multiple of them …
 _FLOOR = 1 << 24  # … and at least so many elements: who names the wrong spec is told which tensors differ
+_WITHOUT_SHAPE = frozenset({nn.UninitializedParameter, nn.UninitializedBuffer})
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}  # fmt: skip
 
@@ -174,9 +175,9 @@ class Meter:
     def count_tensor(self, tensor: torch.Tensor) -> None:
         """Count a tensor; one alone that is too large is found at once, for the next may be too large for torch."""
         self.count()
+        if type(tensor) in _WITHOUT_SHAPE:
+            return
         with torch._C.DisableTorchFunction():  # torch.device asks to be told of every call otherwise
-            if is_lazy(tensor):
-                return
             elements = tensor.numel()
             nbytes = elements * tensor.element_size()
         self._elements += elements
