@@ -182,16 +182,19 @@ def examined(name: str, tensor: torch.Tensor, target: torch.dtype) -> TensorCast
     if _holds(target, tensor.dtype):
         return TensorCast(name, *texts, 0, 0, 0)
     nonzero = overflowed = underflowed = 0
-    bound = _bound(target)
+    bound, least = _bound(target), _least(target)
     values = tensor.detach().reshape(-1)
     for start in range(0, values.numel(), _CHUNK):
         part = values[start : start + _CHUNK]
-        before = part.to(torch.float64 if part.dtype == torch.float64 else torch.float32)
-        after = before.to(target).to(before.dtype)
-        there = before != 0
-        nonzero += int(there.sum())
-        overflowed += int(((before.abs() >= bound) & ~(before.isinf() & after.isinf())).sum())
-        underflowed += int((there & (after == 0)).sum())
+        sizes = part.to(torch.float64 if part.dtype == torch.float64 else torch.float32).abs()
+        here = int(sizes.count_nonzero())
+        nonzero += here
+        large, small = sizes >= bound, sizes < least
+        if large.any():
+            after = sizes[large].to(target).to(sizes.dtype)
+            overflowed += int((~(sizes[large].isinf() & after.isinf())).count_nonzero())
+        if int(small.count_nonzero()) > sizes.numel() - here:  # small ones that are not zero: few, so look closely
+            underflowed += int((sizes[small & (sizes != 0)].to(target).to(sizes.dtype) == 0).count_nonzero())
     return TensorCast(name, *texts, nonzero, overflowed, underflowed)
 
 
@@ -252,6 +255,11 @@ def _bound(dtype: torch.dtype) -> float:
     # From the bits, not from finfo: torch 2.14 gives the eps of float8_e5m2fnuz as half of what it is.
     below = (largest.view(_BITS[dtype.itemsize]) - 1).view(dtype)
     return largest.item() + (largest.double() - below.double()).item() / 2
+
+
+def _least(dtype: torch.dtype) -> float:
+    """Return the smallest positive number that a dtype has."""
+    return torch.ones(1, dtype=_BITS[dtype.itemsize]).view(dtype).double().item()
 
 
 def _holds(wide: torch.dtype, narrow: torch.dtype) -> bool:
