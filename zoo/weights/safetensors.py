@@ -124,12 +124,12 @@ def read_tensors(file: BinaryIO, path: Path, *, mapped: bool) -> tuple[dict[str,
 
 
 def refuse_unknown_dtypes(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Refuse, before anything is written, what the format has no name for."""
+    """Refuse, before anything is written, what the format, or a blob of it in another one, has no name for."""
     for name, tensor in tensors.items():
         known = BY_TORCH.get(tensor.dtype)
         if known is None or known.safetensors is None:
             kind = dtype_name(tensor.dtype)
-            raise WeightsError(path, f"safetensors cannot hold {name!r}, which is {kind}; .pt can")
+            raise WeightsError(path, f"{path.suffix} cannot hold {name!r}, which is {kind}; .pt can")
 
 
 def _order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
