@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from registry.problem import Problem
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
+    from zoo.weights.keyplan import KeyProblem
 
 __all__ = [
     "AmbiguousNameError",
@@ -26,16 +27,23 @@ __all__ = [
     "CheckError",
     "FileFormatError",
     "ImageError",
+    "KeymapError",
+    "LossyCastError",
     "MissingProviderError",
     "MissingSpecError",
     "NameTakenError",
+    "NotInvertibleError",
     "PartError",
+    "PatternError",
     "RegistryError",
+    "RuleError",
     "ScaffoldError",
     "ShapeError",
     "SignatureError",
+    "SizeBudgetError",
     "SpecError",
     "SpecFileError",
+    "StalePairError",
     "TensorMismatchError",
     "UnknownNameError",
     "UnsafeFileError",
@@ -106,16 +114,39 @@ class PartError(ZooError):
         super().__init__(f"{where}: {reason}")
 
 
+class SizeBudgetError(ZooError):
+    """A spec describes a larger model than may be built; it was found while composing, before anything was allocated.
+
+    Attributes:
+        what: what there is too much of: ``"bytes"``, ``"elements"`` or ``"tensors and modules"``.
+        found: how many there were when composing stopped; the whole model may have more.
+        limit: how many there may be.
+        source: where the limit comes from.
+        remedy: what to do.
+        where: which part of which spec, ``"spec.head (linear)"``.
+    """
+
+    def __init__(self, what: str, found: int, limit: int, source: str, remedy: str, where: str = "") -> None:
+        self.what = what
+        self.found = found
+        self.limit = limit
+        self.source = source
+        self.remedy = remedy
+        self.where = where
+        told = f"found at least {found:,} {what}; expected at most {limit:,}, {source}; {remedy}"
+        super().__init__(f"{where + ': ' if where else ''}{told}")
+
+
 class WeightsError(ZooError):
     """Root of the errors about weights files.
 
     Attributes:
-        path: the file.
+        path: the file; empty for tensors that come from none.
     """
 
     def __init__(self, path: str | PathLike[str], message: str) -> None:
         self.path = fspath(path)
-        super().__init__(f"{self.path}: {message}")
+        super().__init__(f"{self.path}: {message}" if self.path else message)
 
 
 class FileFormatError(WeightsError):
@@ -159,6 +190,37 @@ class UnsafeFileError(WeightsError):
         super().__init__(path, f"refused, and nothing in it was run: {reason}")
 
 
+class StalePairError(WeightsError):
+    """A graph and the safetensors file that holds its weights were not written together.
+
+    Attributes:
+        weights: the safetensors file.
+        expected: the fingerprint of the tensors that the graph was written for.
+        found: the fingerprint that the safetensors file says it has.
+    """
+
+    def __init__(self, path: str | PathLike[str], weights: str | PathLike[str], expected: str, found: str) -> None:
+        self.weights = fspath(weights)
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            path,
+            f"is older than its weights: {self.weights} was replaced and this graph was not (it holds {found}; the "
+            f"graph was written for {expected}). Save both again, zoo.save(model, {fspath(path)!r}, "
+            f"weights={self.weights!r}), or put the former weights back; the new ones alone are in "
+            f"zoo.load({self.weights!r})",
+        )
+
+
+class NotInvertibleError(WeightsError):
+    """An ONNX file holds a graph that was folded for inference: its numbers are no longer those of a model."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(
+            path, "is an inference graph, folded; no model comes back from it; load the file it was made from"
+        )
+
+
 class MissingSpecError(WeightsError):
     """A file holds tensors but does not say of which model."""
 
@@ -192,14 +254,99 @@ class TensorMismatchError(WeightsError):
     """
 
     def __init__(
-        self, path: str | PathLike[str], missing: Sequence[str], unexpected: Sequence[str], different: Sequence[str]
+        self,
+        path: str | PathLike[str],
+        missing: Sequence[str],
+        unexpected: Sequence[str],
+        different: Sequence[str],
+        remedy: str = "",
     ) -> None:
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.different = tuple(different)
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
         facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
+        facts += [remedy] if remedy else []
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
+
+
+class KeymapError(WeightsError):
+    """A keymap cannot translate these tensors, or not for this model; nothing was changed.
+
+    Attributes:
+        path: the file; empty for tensors that come from none.
+        keymap: the library whose names it knows.
+        reason: what was found and what was expected.
+        problems: every key that is at fault, where keys are.
+    """
+
+    def __init__(
+        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
+    ) -> None:
+        self.keymap = keymap
+        self.reason = reason
+        self.problems = tuple(problems)
+        super().__init__(path, f"keymap {keymap!r}: {reason}")
+
+
+class RuleError(ZooError):
+    """A rule of a keymap, or a set of them, cannot be: told where it is written, before any tensor is seen.
+
+    Attributes:
+        rule: the rule, or the pattern, that is at fault.
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(f"{rule}: {reason}")
+
+
+class PatternError(WeightsError):
+    """A pattern that was to allow something fits nothing.
+
+    Attributes:
+        parameter: which parameter it was given for, ``"allow_missing"``.
+        pattern: the pattern.
+        nearest: names that look like it, the best first.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], parameter: str, pattern: str, among: str, nearest: Sequence[str]
+    ) -> None:
+        self.parameter = parameter
+        self.pattern = pattern
+        self.nearest = tuple(nearest)
+        guess = f" (did you mean {' or '.join(self.nearest)}?)" if self.nearest else ""
+        super().__init__(path, f"{parameter}: the pattern {pattern!r} fits no {among}{guess}")
+
+
+class LossyCastError(WeightsError):
+    """Another dtype would lose values that matter.
+
+    Attributes:
+        dtype: the dtype that was asked for, ``"float16"``; of several, all of them.
+        overflow: for each tensor that has some, how many values are too large for it.
+        underflow: for each tensor where they are too many, how many values that are not zero become zero.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], dtype: str, overflow: Mapping[str, int], underflow: Mapping[str, int]
+    ) -> None:
+        self.dtype = dtype
+        self.overflow = dict(overflow)
+        self.underflow = dict(underflow)
+        kinds = (("are too large for it", self.overflow), ("become zero", self.underflow))
+        facts = [
+            f"{sum(counts.values()):,} values {what} ({_some([f'{name} {n:,}' for name, n in counts.items()])})"
+            for what, counts in kinds
+            if counts
+        ]
+        super().__init__(
+            path,
+            f"casting to {dtype} loses values: {'; '.join(facts)}; choose a dtype of wider range, or allow_lossy=True",
+        )
 
 
 class ImageError(ZooError):

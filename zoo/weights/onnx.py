@@ -6,38 +6,16 @@ is kept beside the graph, in the file's metadata, as a small safetensors blob.
 
 from __future__ import annotations
 
-import base64
-import json
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-import safetensors.torch
-import torch
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, numpy_helper
-
-from zoo.errors import FileFormatError, WeightsError
-from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
-from zoo.weights.onnxkeys import NAMES_KEY, TENSORS_KEY
-from zoo.weights.sniff import likeness
+from zoo.errors import WeightsError
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.onnxfile import read_onnx
 
 if TYPE_CHECKING:
     from zoo.model import Model
-
-_DTYPES: dict[int, torch.dtype] = {
-    TensorProto.FLOAT: torch.float32,
-    TensorProto.DOUBLE: torch.float64,
-    TensorProto.FLOAT16: torch.float16,
-    TensorProto.BFLOAT16: torch.bfloat16,
-    TensorProto.INT8: torch.int8,
-    TensorProto.INT16: torch.int16,
-    TensorProto.INT32: torch.int32,
-    TensorProto.INT64: torch.int64,
-    TensorProto.UINT8: torch.uint8,
-    TensorProto.BOOL: torch.bool,
-}
 
 
 class OnnxFormat:
@@ -93,50 +71,12 @@ class OnnxFormat:
         """Read the initializers of a file.
 
         Raises:
-            FileFormatError: it is damaged, ends too early, is of another kind, or keeps its tensors in other files.
+            FileFormatError: it is damaged, ends too early, is of another kind, or names a file that is not as it
+                should be.
+            NotInvertibleError: it is a graph for inference, from which no weights come back.
+            StalePairError: its weights are in a safetensors file that was replaced since.
         """
-        try:
-            proto = onnx.load(path, load_external_data=False)
-        except (DecodeError, OSError, ValueError) as error:
-            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from error
-        if not proto.graph.node:
-            raise FileFormatError(path, f"not a whole ONNX file (it has no graph){likeness(path)}")
-        graph = {i.name: i for i in proto.graph.initializer}
-        if len(graph) < len(proto.graph.initializer):
-            raise FileFormatError(path, "two initializers have the same name")
-        metadata = {p.key: p.value for p in proto.metadata_props}
-        if METADATA_KEY not in metadata:
-            return Checkpoint({name: _tensor(i, path) for name, i in graph.items()})
-        artifact = Artifact.parse(metadata[METADATA_KEY], path)
-        try:
-            held: dict[str, str] = json.loads(metadata[NAMES_KEY])
-            tensors = {name: _tensor(graph[initializer], path) for name, initializer in held.items()}
-            kept = safetensors.torch.load(base64.b64decode(metadata[TENSORS_KEY], validate=True))
-        except (KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-            raise FileFormatError(path, f"its metadata is damaged ({type(error).__name__}: {error})") from error
-        if twice := sorted(tensors.keys() & kept.keys()):
-            raise FileFormatError(path, f"two tensors are called {twice[0]!r}")
-        return Checkpoint({**tensors, **kept}, artifact.aliases, artifact)
-
-
-def _tensor(proto: TensorProto, path: Path) -> torch.Tensor:
-    if proto.data_location == TensorProto.EXTERNAL:
-        raise FileFormatError(path, f"initializer {proto.name!r} is kept in another file, which cannot be read yet")
-    dtype = _DTYPES.get(proto.data_type)
-    if dtype is None:
-        kind = TensorProto.DataType.Name(proto.data_type)
-        raise FileFormatError(path, f"initializer {proto.name!r} is of type {kind}, which has no counterpart here")
-    if not proto.HasField("raw_data"):
-        return torch.from_numpy(numpy_helper.to_array(proto).copy()).to(dtype)
-    count = torch.Size(proto.dims).numel()
-    if len(proto.raw_data) != count * dtype.itemsize:
-        found, needed = len(proto.raw_data), count * dtype.itemsize
-        raise FileFormatError(
-            path, f"initializer {proto.name!r} has {found} bytes; its shape {list(proto.dims)} needs {needed}"
-        )
-    if not count:
-        return torch.empty(tuple(proto.dims), dtype=dtype)
-    return torch.frombuffer(bytearray(proto.raw_data), dtype=dtype).reshape(tuple(proto.dims))
+        return read_onnx(path, mapped=mapped)
 
 
 ONNX = OnnxFormat()
