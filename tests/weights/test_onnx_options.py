@@ -13,7 +13,7 @@ from onnx_files import TOLERANCE, check_weights, difference, metadata, shape_of
 from torch import nn
 
 import zoo
-from zoo.errors import WeightsError
+from zoo.errors import NotInvertibleError, WeightsError
 from zoo.weights.parity import compare
 from zoo.weights.reading import read
 
@@ -120,6 +120,8 @@ def test_a_folded_graph_is_marked_and_computes_the_same(randomise, tmp_path: Pat
     assert told["fingerprint"] == zoo.fingerprint(model)
     assert [port["name"] for port in (*told["inputs"], *told["outputs"])] == ["image", "logits"]
     assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
+    with pytest.raises(NotInvertibleError):
+        zoo.load(path)
     with pytest.raises(WeightsError, match=r"optimize=True changes the weights.*net.safetensors; leave one out"):
         zoo.save(model, path, optimize=True, weights="net.safetensors")
 

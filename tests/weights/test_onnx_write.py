@@ -17,7 +17,7 @@ from torch import nn
 
 import zoo
 from zoo.builder import compose
-from zoo.errors import WeightsError
+from zoo.errors import StalePairError, WeightsError
 from zoo.weights import onnxwriter
 from zoo.weights.parity import compare
 from zoo.weights.reading import read
@@ -165,6 +165,7 @@ def test_what_is_too_large_for_one_file_goes_into_a_data_file(
     onnx.checker.check_model(path, full_check=True)
     check_weights(model, path)
     assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
+    assert compare(model.state_dict(), zoo.load(path, verify=True).state_dict()).holds
     zoo.save(model, path)
     assert (path.read_bytes(), data.read_bytes()) == (first, content)
     with torch.no_grad():
@@ -224,7 +225,8 @@ def test_twins_share_one_copy_of_the_weights(absolute: bool, model: zoo.Model, t
     onnx.checker.check_model(path, full_check=True)
     check_weights(model, path)
     assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
-    assert compare(model.state_dict(), zoo.load(twin).state_dict()).holds
+    for each in (path, twin):
+        assert compare(model.state_dict(), zoo.load(each, verify=True).state_dict()).holds
     assert metadata(path)["zoo.weights"] == "net.safetensors"
     assert json.loads(metadata(path)["zoo"])["fingerprint"] == read(twin).artifact.fingerprint == zoo.fingerprint(model)
     held = json.loads(metadata(path)["zoo.initializers"])
@@ -236,10 +238,22 @@ def test_twins_share_one_copy_of_the_weights(absolute: bool, model: zoo.Model, t
 def test_twins_of_any_precision_hold_the_same_bits(dtype: torch.dtype, model: zoo.Model, tmp_path: Path) -> None:
     model.to(dtype)
     path = zoo.save(model, tmp_path / "net.onnx", weights="net.safetensors")
-    assert compare(model.state_dict(), zoo.load(tmp_path / "net.safetensors").state_dict()).holds
+    for each in (path, tmp_path / "net.safetensors"):
+        assert compare(model.state_dict(), zoo.load(each).state_dict()).holds
     graph = {i.name: i for i in onnx.load(path).graph.initializer}
     for name, initializer in json.loads(metadata(path)["zoo.initializers"]).items():
         assert graph[initializer].raw_data == model.state_dict()[name].view(torch.uint8).numpy().tobytes()
+
+
+def test_a_twin_that_was_saved_alone_again_is_noticed(model: zoo.Model, tmp_path: Path) -> None:
+    path = zoo.save(model, tmp_path / "net.onnx", weights="net.safetensors")
+    with torch.no_grad():
+        model.head.fc.bias.add_(1)
+    zoo.save(model, tmp_path / "net.safetensors")
+    with pytest.raises(StalePairError, match=zoo.fingerprint(model)):
+        zoo.load(path)
+    zoo.save(model, path, weights="net.safetensors")
+    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
 
 
 def test_weights_elsewhere_or_of_another_kind_are_an_error(model: zoo.Model, tmp_path: Path) -> None:
