@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zoo.record import Record as Record
     from zoo.spec import normalise as normalise
     from zoo.specschema import schema as schema
+    from zoo.weights.conversion import convert as convert
     from zoo.weights.files import load as load
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
@@ -39,6 +40,7 @@ _HOMES = {
     "Record": "zoo.record",
     "ZooError": "zoo.errors",
     "build": "zoo.building",
+    "convert": "zoo.weights.conversion",
     "describe": "zoo.catalogue",
     "fingerprint": "zoo.weights.reading",
     "inspect": "zoo.weights.inspection",

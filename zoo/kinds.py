@@ -70,7 +70,11 @@ class Namespace(Protocol):
 
 
 class Format(Protocol):
-    """One weights file format; entries are registered under the file suffix, without its dot."""
+    """One weights file format; entries are registered under the file suffix, without its dot.
+
+    One whose ``write`` cannot do without the model, because the file says how to compute, has besides an attribute
+    ``needs_model = True``.
+    """
 
     def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> Path | None:
         """Write an artifact, whole or not at all.

@@ -55,6 +55,8 @@ _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 class OnnxFormat:
     """Reads and writes ``.onnx`` files with a dynamic batch dimension."""
 
+    needs_model = True
+
     def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> None:
         """Export the model and write it, whole or not at all; the model stays as it is.
 
