@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
     from zoo.weights.reading import fingerprint as fingerprint
+    from zoo.weights.verification import verify as verify
 
 _HOMES = {
     "Feature": "zoo.features",
@@ -52,6 +53,7 @@ _HOMES = {
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",
     "schema": "zoo.specschema",
+    "verify": "zoo.weights.verification",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the table above is the one list of public names
