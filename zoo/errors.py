@@ -19,6 +19,7 @@ from registry.problem import Problem
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
+    from zoo.weights.keyplan import KeyProblem
 
 __all__ = [
     "AmbiguousNameError",
@@ -26,16 +27,20 @@ __all__ = [
     "CheckError",
     "FileFormatError",
     "ImageError",
+    "KeymapError",
     "MissingProviderError",
     "MissingSpecError",
     "NameTakenError",
+    "NotInvertibleError",
     "PartError",
     "RegistryError",
+    "RuleError",
     "ScaffoldError",
     "ShapeError",
     "SignatureError",
     "SpecError",
     "SpecFileError",
+    "StalePairError",
     "TensorMismatchError",
     "UnknownNameError",
     "UnsafeFileError",
@@ -110,12 +115,12 @@ class WeightsError(ZooError):
     """Root of the errors about weights files.
 
     Attributes:
-        path: the file.
+        path: the file; empty for tensors that come from none.
     """
 
     def __init__(self, path: str | PathLike[str], message: str) -> None:
         self.path = fspath(path)
-        super().__init__(f"{self.path}: {message}")
+        super().__init__(f"{self.path}: {message}" if self.path else message)
 
 
 class FileFormatError(WeightsError):
@@ -157,6 +162,37 @@ class UnsafeFileError(WeightsError):
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.reason = reason
         super().__init__(path, f"refused, and nothing in it was run: {reason}")
+
+
+class StalePairError(WeightsError):
+    """A graph and the safetensors file that holds its weights were not written together.
+
+    Attributes:
+        weights: the safetensors file.
+        expected: the fingerprint of the tensors that the graph was written for.
+        found: the fingerprint that the safetensors file says it has.
+    """
+
+    def __init__(self, path: str | PathLike[str], weights: str | PathLike[str], expected: str, found: str) -> None:
+        self.weights = fspath(weights)
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            path,
+            f"is older than its weights: {self.weights} was replaced and this graph was not (it holds {found}; the "
+            f"graph was written for {expected}). Save both again, zoo.save(model, {fspath(path)!r}, "
+            f"weights={self.weights!r}), or put the former weights back; the new ones alone are in "
+            f"zoo.load({self.weights!r})",
+        )
+
+
+class NotInvertibleError(WeightsError):
+    """An ONNX file holds a graph that was folded for inference: its numbers are no longer those of a model."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(
+            path, "is an inference graph, folded; no model comes back from it; load the file it was made from"
+        )
 
 
 class MissingSpecError(WeightsError):
@@ -204,6 +240,39 @@ class TensorMismatchError(WeightsError):
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
         facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
+
+
+class KeymapError(WeightsError):
+    """A keymap cannot translate these tensors, or not for this model; nothing was changed.
+
+    Attributes:
+        path: the file; empty for tensors that come from none.
+        keymap: the library whose names it knows.
+        reason: what was found and what was expected.
+        problems: every key that is at fault, where keys are.
+    """
+
+    def __init__(
+        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
+    ) -> None:
+        self.keymap = keymap
+        self.reason = reason
+        self.problems = tuple(problems)
+        super().__init__(path, f"keymap {keymap!r}: {reason}")
+
+
+class RuleError(ZooError):
+    """A rule of a keymap, or a set of them, cannot be: told where it is written, before any tensor is seen.
+
+    Attributes:
+        rule: the rule, or the pattern, that is at fault.
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(f"{rule}: {reason}")
 
 
 class ImageError(ZooError):

@@ -1,4 +1,4 @@
-"""What a backbone, neck, bottleneck, head, model, format or pretrained record must offer, and one Registry for each.
+"""What a backbone, neck, bottleneck, head, model, format, keymap or pretrained record must offer; a Registry for each.
 
 Nothing here imports torch: listing what is installed has to stay instant.
 """
@@ -73,7 +73,9 @@ class Format(Protocol):
     """One weights file format; entries are registered under the file suffix, without its dot.
 
     One whose ``write`` cannot do without the model, because the file says how to compute, has besides an attribute
-    ``needs_model = True``.
+    ``needs_model = True``. One that writes several files has a method ``tidy(path, kept)``, which removes what earlier
+    artifacts at ``path`` had and is not among the names ``kept``. All files are written into the folder of ``path`` and
+    refer to each other by name alone: ``zoo.convert`` writes them into another folder and moves them.
     """
 
     def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> Path | None:
@@ -110,6 +112,20 @@ class Pretrained(Protocol):
     model: str
     path: Path
     sha256: str
+
+
+@runtime_checkable
+class Keymap(Protocol):
+    """A two-way table between the names of another library and ours: a :class:`zoo.weights.keymap.Keymap`."""
+
+    library: str
+    tables: tuple[Any, ...]
+
+    def to_ours(self, state: Mapping[str, Any], spec: Any) -> dict[str, torch.Tensor]:
+        """Translate a state dict of the other library for a model of ours."""
+
+    def to_theirs(self, model: Any, spec: Any = None) -> dict[str, torch.Tensor]:
+        """Translate a model of ours to the names of the other library."""
 
 
 def signature_of(component: Callable[..., Any]) -> Signature:
@@ -154,6 +170,12 @@ def _pretrained_fault(loaded: Any) -> str | None:
     return None if isinstance(loaded, Pretrained) else "it lacks model, path or sha256"
 
 
+def _keymap_fault(loaded: Any) -> str | None:
+    if isinstance(loaded, Keymap):
+        return None
+    return f"it is {type(loaded).__name__!r}, not a Keymap: zoo.weights.keymap.Keymap(library, tables)"
+
+
 def _namespace_fault(loaded: Any) -> str | None:
     lacking = [name for name in ("names", "component", "distribution") if not hasattr(loaded, name)]
     return f"it has no {' and no '.join(lacking)}" if lacking else None
@@ -173,7 +195,7 @@ bottlenecks = _components("zoo.bottlenecks", kind="bottleneck")
 heads = _components("zoo.heads", kind="head")
 models = _registry("zoo.models", kind="model", check=_model_fault)
 formats = _registry("zoo.formats", kind="format", check=_format_fault)
-keymaps = _registry("zoo.keymaps", kind="keymap")
+keymaps = _registry("zoo.keymaps", kind="keymap", check=_keymap_fault)
 pretrained = _registry("zoo.weights", kind="weights", check=_pretrained_fault)
 
 COMPONENTS: Mapping[str, Registry] = {

@@ -29,9 +29,15 @@ def test_check_tells_programs_the_same() -> None:
     assert {r["subject"] for r in report["results"]} == {"model vgg16"}
 
 
+def test_check_of_a_keymap() -> None:
+    lines = run("check", "torchvision").stdout.splitlines()
+    assert lines[0] == "keymap torchvision"
+    assert lines[-1] == "5 passed"
+
+
 def test_check_of_an_unknown_name_is_answered_with_the_nearest() -> None:
     result = run("check", "flaten", fails=1)
-    assert "unknown component, model, format or distribution 'flaten' (did you mean flatten?)" in result.stderr
+    assert "unknown component, model, format, keymap or distribution 'flaten' (did you mean flatten?)" in result.stderr
 
 
 def checked(python, fleet: Path, dist: str, code: int) -> list[dict[str, str]]:
@@ -43,7 +49,7 @@ def checked(python, fleet: Path, dist: str, code: int) -> list[dict[str, str]]:
 def test_check_of_a_good_distribution_passes(python, fleet: Path) -> None:
     results = checked(python, fleet, "acme-zoo", 0)
     assert {r["subject"] for r in results if r["outcome"] == "pass"} == {
-        "backbone tiny", "neck gmax", "bottleneck halve", "head binary", "model acme-net", "format npz",
+        "backbone tiny", "neck gmax", "bottleneck halve", "head binary", "model acme-net", "format npz", "keymap acme",
     }  # fmt: skip
     assert {r["why"] for r in results if r["subject"] == "backbone little"} == {"it is an old name of 'tiny'"}
 
@@ -56,6 +62,9 @@ def test_check_of_a_distribution_fails_with_what_is_broken_in_it(python, fleet: 
     )
     assert "libacme.so is too old" in failed["backbone import-fails"]
     assert "what it builds has no 'features'" in failed["backbone featureless"]
+    unfit = {r["why"] for r in results if r["subject"] == "keymap brk" and r["outcome"] == "fail"}
+    assert [why for why in unfit if "it is 'int', not a Keymap" not in why] == []
+    assert unfit
     assert not [r for r in results if r["outcome"] == "pass"]
 
 

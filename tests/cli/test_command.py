@@ -29,7 +29,7 @@ def test_everything_is_listed_unless_a_kind_or_pattern_is_given() -> None:
     assert lines[0].split() == ["kind", "name", "provider"]
     assert ["backbone", "resnet_lite", "zoo-torch", zoo.__version__] in [line.split() for line in lines]
     assert {line.split()[0] for line in lines[1:]} == {
-        "model", "backbone", "neck", "bottleneck", "head", "weights", "format", "provider",
+        "model", "backbone", "neck", "bottleneck", "head", "weights", "format", "keymap", "provider",
     }  # fmt: skip
 
 

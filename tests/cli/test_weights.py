@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -145,17 +148,18 @@ def test_the_script_is_the_command(source: Path) -> None:
 
 
 def test_on_a_terminal_a_bar_is_shown_on_stderr_and_stdout_stays_clean(source: Path) -> None:
-    import os
-    import pty
-
     leader, follower = pty.openpty()
-    done = subprocess.run(
-        [sys.executable, "-m", "zoo.cli.command", "convert", source, source.parent / "x.safetensors"],
-        stdout=subprocess.PIPE, stderr=follower, text=True, check=True, env={**os.environ, "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(follower)
-    shown = os.read(leader, 65536).decode(errors="replace")
+    command = [sys.executable, "-m", "zoo.cli.command", "convert", source, source.parent / "x.safetensors"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True, env=environment) as child:
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError):  # what reading the end of a terminal raises
+            while part := os.read(leader, 65536):
+                shown += part
+        stdout = child.stdout.read()
     os.close(leader)
-    assert "lenet.pt" in shown
-    assert done.stdout.count("\n") == 1
-    assert "verified" in done.stdout
+    assert child.returncode == 0
+    assert "lenet.pt" in shown.decode(errors="replace")
+    assert stdout.count("\n") == 1
+    assert "verified" in stdout

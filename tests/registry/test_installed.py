@@ -54,13 +54,32 @@ def test_all_that_the_plugin_offers_can_be_used(python, fleet: Path, tmp_path: P
         "print(zoo.build('acme-net', weights='constant').head.fc.weight.unique().tolist())\n"
         "s = zoo.build({'backbone': 'acme:stride-4', 'neck': 'gap'})\n"
         "print(s.spec['backbone'], s.lock, list(s(torch.zeros(1, 3, 8, 8))[0].shape))\n"
-        "from zoo.kinds import keymaps; print(keymaps.get('acme'))\n"
         "print(json.dumps(m.lock))"
     )
-    shape, same, constant, within, keymap, lock = output(python(code, fleet))
-    assert (shape, same, constant, keymap) == ("[2, 3]", "True", "[0.5]", "{'': ''}")
+    shape, same, constant, within, lock = output(python(code, fleet))
+    assert (shape, same, constant) == ("[2, 3]", "True", "[0.5]")
     assert within == "{'type': 'acme:stride-4'} {'acme-zoo': '0.3', 'zoo-torch': '0.1.0'} [1, 3]"
     assert json.loads(lock) == {"acme-zoo": "0.3", "zoo-torch": "0.1.0"}
+
+
+def test_a_keymap_of_the_plugin_translates_a_file_and_back(python, fleet: Path, tmp_path: Path) -> None:
+    code = (
+        "import torch, zoo\nfrom zoo.kinds import keymaps\n"
+        "theirs = {'stem.weight': torch.randn(4, 1, 3, 3), 'stem.bias': torch.randn(4), 'out.bias': torch.randn(10),\n"
+        "          'out.kernel': torch.randn(4, 10), 'revision': torch.tensor(2)}\n"
+        f"path = {str(tmp_path / 'acme.pth')!r}; torch.save(theirs, path)\n"
+        "m = zoo.load(path, spec='acme-net', keymap='acme')\n"
+        "print(torch.equal(m.head.fc.weight, theirs['out.kernel'].T), type(m.backbone).__name__)\n"
+        "back = keymaps.get('acme-zoo:acme').to_theirs(m)\n"
+        "print(back.keys() == theirs.keys(), all(torch.equal(t, back[n]) for n, t in theirs.items()))\n"
+        "zoo.load(path, spec='resnet18', keymap='acme')"
+    )
+    done = python(code, fleet)
+    assert done.stdout.splitlines() == ["True Tiny", "True True"], done.stderr
+    assert (
+        "acme.pth: keymap 'acme': the model is backbone resnet_lite, neck gap, head linear; there are tables for:\n"
+        "  backbone acme-zoo:tiny, neck gap, head linear\n"
+    ) in done.stderr
 
 
 def test_an_old_name_leads_to_the_new_one_with_a_warning(python, fleet: Path) -> None:
@@ -141,6 +160,16 @@ NUMBER = "of broken-zoo 2.0 (broken_zoo.unfit:NUMBER) is broken:"
         ("zoo.build({'backbone': 'builds-a-number'})", "(builds-a-number) of broken-zoo 2.0: it built 'int', not"),
         ("zoo.build('no-spec')", f"model 'no-spec' {NUMBER} it is 'int', not a spec: a dict with a 'backbone'"),
         ("zoo.load('x.brk')", f"format 'brk' {NUMBER} it has no method read and no method write"),
+        (
+            "from zoo.kinds import keymaps; keymaps.get('brk')",
+            f"keymap 'brk' {NUMBER} it is 'int', not a Keymap: zoo.weights.keymap.Keymap(library, tables)",
+        ),
+        (
+            "from zoo.kinds import keymaps; keymaps.get('contradicts')",
+            "keymap 'contradicts' of broken-zoo 2.0 (broken_zoo.contradicts:KEYMAP) is broken: importing it raised "
+            "RuleError: Rename a.0 ↔ y: it claims the key 'a.0' of theirs as does Rename a.{i} ↔ x.{i}; a key can have "
+            "one rule alone",
+        ),
         ("zoo.build('lenet', weights='broken')", f"weights 'lenet.broken' {NUMBER} it lacks model, path or sha256"),
         ("zoo.build({'backbone': 'brk:any'})", f"provider 'brk' {NUMBER} it has no names and no component and no dist"),
     ],

@@ -292,6 +292,66 @@ def test_several_files_and_back(tmp_path: Path) -> None:
     assert (tmp_path / "whole.pt").read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize("after", FORMATS)
+def test_dtype_casts_what_is_written_and_the_report_says_what_it_did(after: str, tmp_path: Path) -> None:
+    pytest.importorskip("zoo.weights.casting")
+    model = zoo.build("mlp")
+    source = zoo.save(model, tmp_path / "x.pt")
+    report = zoo.convert(source, tmp_path / f"half.{after}", dtype="float16")
+    back = zoo.load(report.target, verify=True)
+    assert compare({n: t.half() for n, t in model.state_dict().items()}, back.state_dict()).holds
+    assert [t.target for t in report.casts.tensors] == ["float16"] * 6
+    assert "6 tensors to float16" in str(report)
+    assert report.bytes == sum(t.nbytes for t in model.state_dict().values()) / 2
+    assert report.fingerprint == zoo.fingerprint(back) == read(report.target).artifact.fingerprint
+    (record,) = read(report.target).artifact.casts
+    assert (record.source, record.target, record.fingerprint) == ("float32", "float16", zoo.fingerprint(model))
+    again = zoo.convert(report.target, tmp_path / "again.safetensors")
+    assert read(again.target).artifact.casts == (record,)  # what was done once is told for good
+
+
+def test_a_dtype_that_loses_values_is_refused_unless_allowed(tmp_path: Path) -> None:
+    pytest.importorskip("zoo.weights.casting")
+    torch.save({"a": torch.tensor([1e30, 1.0]), "n": torch.tensor([3])}, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=r"x.pt: "):
+        zoo.convert(tmp_path / "x.pt", tmp_path / "y.safetensors", dtype="float16")
+    assert listing(tmp_path) == ["x.pt"]
+    report = zoo.convert(tmp_path / "x.pt", tmp_path / "y.safetensors", dtype="float16", allow_lossy=True)
+    expected = {"a": torch.tensor([float("inf"), 1.0]).half(), "n": torch.tensor([3])}
+    assert compare(expected, safetensors.torch.load_file(report.target)).holds
+
+
+def test_an_onnx_graph_and_its_twin_are_written_together(tmp_path: Path) -> None:
+    source = zoo.save(zoo.build("mlp"), tmp_path / "x.pt")
+    report = zoo.convert(source, tmp_path / "y.onnx", weights="y.safetensors")
+    assert listing(tmp_path) == ["x.pt", "y.onnx", "y.safetensors"]
+    for file in (report.target, tmp_path / "y.safetensors"):
+        assert zoo.fingerprint(zoo.load(file, verify=True)) == zoo.fingerprint(source)
+    with pytest.raises(WeightsError, match=r"z.safetensors: expected in the folder of .*y.onnx"):
+        zoo.convert(source, tmp_path / "y.onnx", weights="../z.safetensors", force=True)
+    Path(report.target).unlink()
+    with pytest.raises(WeightsError, match=r"y.safetensors: exists already"):
+        zoo.convert(source, tmp_path / "y.onnx", weights="y.safetensors")
+    zoo.convert(source, tmp_path / "y.onnx", weights="y.safetensors", force=True)
+    assert zoo.verify(tmp_path / "y.onnx", source).ok
+
+
+def test_options_of_onnx_are_those_of_save(tmp_path: Path) -> None:
+    model = zoo.build("mlp")
+    source = zoo.save(model, tmp_path / "x.pt")
+    zoo.convert(source, tmp_path / "y.onnx", opset=20)
+    zoo.save(zoo.load(source), tmp_path / "z.onnx", opset=20)
+    assert (tmp_path / "y.onnx").read_bytes() == (tmp_path / "z.onnx").read_bytes()
+
+
+def test_data_files_of_an_earlier_graph_go_with_it(tmp_path: Path) -> None:
+    source = zoo.save(zoo.build("mlp"), tmp_path / "x.pt")
+    zoo.convert(source, tmp_path / "y.onnx")
+    (tmp_path / "y.onnx.0123abcd.data").touch()
+    zoo.convert(source, tmp_path / "y.onnx", force=True)
+    assert listing(tmp_path) == ["x.pt", "y.onnx"]
+
+
 def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
     source = zoo.save(zoo.build("lenet"), tmp_path / "x.pt")
     told: list[tuple[int, int]] = []

@@ -204,13 +204,23 @@ def test_the_tolerance_follows_the_precision_of_the_model(dtype: torch.dtype, tm
 
 
 def test_a_float64_model_may_be_wrong_by_float64_errors_alone(tmp_path: Path) -> None:
-    model = zoo.build("lenet").double()
-    assert zoo.verify(model, zoo.save(model, tmp_path / "x.onnx")).ok
+    model = zoo.build("mlp").double()
+    report = zoo.verify(model, zoo.save(model, tmp_path / "x.onnx"))
+    assert report.ok, str(report)
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.head.fc.bias += 1e-12
     report = zoo.verify(model, other)
     assert [o.holds for o in report.outputs if o.run.startswith("b ")] == [False, False]
+
+
+def test_an_onnx_file_that_onnxruntime_cannot_run_is_not_called_the_same(tmp_path: Path) -> None:
+    model = zoo.build("lenet").double()  # onnxruntime has no convolution in float64
+    report = zoo.verify(model, zoo.save(model, tmp_path / "x.onnx"))
+    assert (report.ok, report.differences) == (False, ())
+    assert {o.run.rpartition(" ")[2]: o.holds for o in report.outputs} == {"torch": True}
+    assert "onnxruntime does not open" in report.failures[0]
+    assert "Could not find an implementation for Conv" in str(report)
 
 
 def test_a_file_alone_is_checked_against_its_fingerprint(exported, tmp_path: Path) -> None:
@@ -239,7 +249,7 @@ def test_probes_are_the_same_every_time_and_images_are_no_noise() -> None:
     assert (images.amin(), images.amax()) == (0, 1)
 
     def roughness(x: torch.Tensor) -> float:
-        return float((x.diff(dim=-1).std() / x.std()))
+        return float(x.diff(dim=-1).std() / x.std())
 
     assert roughness(images) < 0.5 * roughness(torch.cat(first["random"]))
     assert [tuple(x.shape) for x in probes(2, (8, 6, 4), None)["images"]] == [(n, 2, 8, 6, 4) for n in (1, 2, 5)]
@@ -280,6 +290,6 @@ def test_errors_are_told_on_the_scale_of_the_output(
 def test_what_does_not_run_or_has_another_shape_is_told() -> None:
     x = {"x": [torch.zeros(2, 1)]}
     with pytest.raises(RunError, match=r"other gives outputs of \[\(2, 3\)\]; the model in float64 gives \[\(2, 2\)\]"):
-        compare_outputs(Answer(1, 2), {"other": in_torch(Answer(1, 2, 3))}, x, ())
+        compare_outputs(Answer(1.0, 2.0), {"other": in_torch(Answer(1.0, 2.0, 3.0))}, x, ())
     with pytest.raises(RunError, match=r"other does not run on an input of \(2, 1\): RuntimeError"):
-        compare_outputs(Answer(1, 2), {"other": in_torch(nn.Linear(3, 2))}, x, ())
+        compare_outputs(Answer(1.0, 2.0), {"other": in_torch(nn.Linear(3, 2))}, x, ())

@@ -7,11 +7,11 @@ from torch import nn
 
 from zoo.errors import ShapeError
 from zoo.features import Feature, require_shape
-from zoo.layers.activation import ActivationName, activation_maker
+from zoo.layers.activation import ActivationName
 from zoo.layers.eager import is_eager
 from zoo.layers.init import Init, InitName
-from zoo.layers.linear import LinearBlock
-from zoo.layers.norm import Norm, NormName, norm_maker
+from zoo.layers.linear import linear_blocks
+from zoo.layers.norm import Norm, NormName
 from zoo.layers.parameters import Probability, Widths
 
 
@@ -55,13 +55,7 @@ class MLP(nn.Module):
         width = self.source.numel
         if width is None:
             raise ShapeError("an input of unknown size", "its size in the spec, such as input.size = [32, 32]")
-        make_norm, make_activation = norm_maker(norm, dims=0), activation_maker(activation)
-        self.layers = nn.Sequential()
-        for out in hidden:
-            self.layers.append(
-                LinearBlock(width, out, norm=make_norm, activation=make_activation, dropout=dropout, init=init)
-            )
-            width = out
+        self.layers = linear_blocks(width, hidden, norm=norm, activation=activation, dropout=dropout, init=init)
         self.features = (Feature("hidden", hidden[-1], size=()),)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -9,7 +9,7 @@ from torch import nn
 from zoo.features import Feature, last_vector
 from zoo.layers.activation import ActivationName, activation_maker
 from zoo.layers.init import Init, InitName
-from zoo.layers.linear import LinearBlock
+from zoo.layers.linear import LinearBlock, linear_blocks
 from zoo.layers.norm import Norm, NormName, norm_maker
 from zoo.layers.parameters import Probability, Widths
 
@@ -94,14 +94,9 @@ class MLP(nn.Module):
         init: InitName | Init = "default",
     ) -> None:
         super().__init__()
-        width = last_vector(in_features).channels
-        make_norm, make_activation = norm_maker(norm, dims=0), activation_maker(activation)
-        self.layers = nn.Sequential()
-        for out in hidden:
-            self.layers.append(
-                LinearBlock(width, out, norm=make_norm, activation=make_activation, dropout=dropout, init=init)
-            )
-            width = out
+        self.layers = linear_blocks(
+            last_vector(in_features).channels, hidden, norm=norm, activation=activation, dropout=dropout, init=init
+        )
         self.features = (Feature("hidden", hidden[-1], size=()),)
 
     def forward(self, vectors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
 
+from zoo.layers.activation import ActivationName, activation_maker
 from zoo.layers.init import Init, InitName, initialised
+from zoo.layers.norm import Norm, NormName, norm_maker
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = True, init: InitName | Init = "default") -> nn.Linear:
@@ -55,3 +58,26 @@ class LinearBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.activation(self.norm(self.linear(x)))
         return self.dropout(x)  # type: ignore[no-any-return]
+
+
+def linear_blocks(
+    in_features: int,
+    hidden: Sequence[int],
+    *,
+    norm: NormName | Norm,
+    activation: ActivationName,
+    dropout: float,
+    init: InitName | Init,
+) -> nn.Sequential:
+    """Stack linear blocks, one for each width in ``hidden``, each with the same norm, activation and dropout.
+
+    Shape:
+        ``(N, in_features)`` → ``(N, hidden[-1])``.
+    """
+    make_norm, make_activation = norm_maker(norm, dims=0), activation_maker(activation)
+    return nn.Sequential(
+        *(
+            LinearBlock(before, after, norm=make_norm, activation=make_activation, dropout=dropout, init=init)
+            for before, after in pairwise((in_features, *hidden))
+        )
+    )

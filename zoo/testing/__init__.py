@@ -1,4 +1,4 @@
-"""The checks that zoo's own components and formats pass, for authors to run on theirs; nothing here needs pytest.
+"""The checks that zoo's own components, formats and keymaps pass, for authors to run on theirs; no pytest needed.
 
 >>> from zoo import testing
 >>> print(testing.cases("zoo-torch")[0])
@@ -13,6 +13,7 @@ from zoo.testing.suite import (
     check_component,
     check_distribution,
     check_format,
+    check_keymap,
     component_cases,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "check_component",
     "check_distribution",
     "check_format",
+    "check_keymap",
     "component_cases",
 ]

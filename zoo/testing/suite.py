@@ -4,44 +4,49 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import Tensor, nn
 
 from registry import AmbiguousNameError, Entry, RegistryError, Renamed, UnknownNameError, canonical, nearest
 from registry.names import canonical_provider
 from zoo import kinds
 from zoo.errors import CheckError, ZooError
-from zoo.spec import Spec
+from zoo.spec import Source, Spec
 from zoo.testing.checks import COMPONENT_CHECKS
 from zoo.testing.formats import FORMAT_CHECKS
 from zoo.testing.isolation import undisturbed
+from zoo.testing.keymaps import KEYMAP_CHECKS, KeymapSubject
 from zoo.testing.models import MODEL_CHECKS
 from zoo.testing.report import Fault, Report, Result, Skip, error_text
 from zoo.testing.subject import place, subject_text
 
-CHECKED = {**kinds.COMPONENTS, "model": kinds.models, "format": kinds.formats}
+CHECKED = {**kinds.COMPONENTS, "model": kinds.models, "format": kinds.formats, "keymap": kinds.keymaps}
 """The registry of each kind that there are checks for."""
 
 _CHECKS: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(kinds.COMPONENTS, COMPONENT_CHECKS),
     "model": MODEL_CHECKS,
     "format": FORMAT_CHECKS,
+    "keymap": KEYMAP_CHECKS,
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check of one component, named model or format.
+    """One check of one component, named model, format or keymap.
 
     Attributes:
-        kind: ``"backbone"``, ``"neck"``, ``"bottleneck"``, ``"head"``, ``"model"`` or ``"format"``.
+        kind: ``"backbone"``, ``"neck"``, ``"bottleneck"``, ``"head"``, ``"model"``, ``"format"`` or ``"keymap"``.
         name: its name in the registry.
         check: the name of the check.
-        parameters: what the spec states of a component.
+        parameters: what the spec states of a component; of a keymap the ``spec`` to check it on.
         expected_failure: why the check is expected to fail; empty if it is not.
         around: the other parts of the spec, where none of ours would do.
         sizes: the input sizes to try, where none of ours would do.
         label: what tells several sets of parameters apart in :meth:`__str__`.
+        theirs: of a keymap, the tensors of the other library's model.
     """
 
     kind: str
@@ -52,6 +57,7 @@ class Case:
     around: Spec | None = None
     sizes: Sequence[Sequence[int]] | None = None
     label: str = ""
+    theirs: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}{self.label}-{self.check}"
@@ -94,6 +100,9 @@ class Case:
         new_name = _new_name(self.kind, self.name)
         if new_name:
             raise Skip(f"it is an old name of {new_name!r}")
+        if self.kind == "keymap":
+            check(KeymapSubject(self.name, self.parameters.get("spec"), self.theirs))
+            return
         if self.kind not in kinds.COMPONENTS:
             check(self.name)
             return
@@ -138,6 +147,7 @@ def cases(
     Args:
         dist: the distribution, ``"acme-zoo"``.
         parameters: for ``"backbone:tiny"`` the sets of parameters to check it with; one set of defaults unless given.
+            For ``"keymap:acme"`` sets of a ``spec`` each, where named models do not do.
         expected_failures: for ``"backbone:tiny"`` the checks that it is known to fail, each with the reason.
 
     Raises:
@@ -212,13 +222,45 @@ def check_format(name: str, *, expected_failures: Mapping[str, str] | None = Non
     return Report.of(case.result() for case in _cases("format", name, ({},), expected_failures or {}))
 
 
+def check_keymap(
+    name: str,
+    spec: Source | None = None,
+    theirs: nn.Module | Mapping[str, Tensor] | None = None,
+    *,
+    expected_failures: Mapping[str, str] | None = None,
+) -> Report:
+    """Run every check of a keymap.
+
+    Args:
+        name: its name in the registry.
+        spec: the model of ours to check it on: a name, a spec, or a spec file. Unless given, every table is checked on
+            the models that zoo and the keymap's own distribution have names for.
+        theirs: the model of the other library that ``spec`` stands for, or its state dict; on the meta device will do.
+            Only with it can it be found that their names are other ones than the keymap says.
+        expected_failures: the checks that it is known to fail, each with the reason; one that passes is a failure.
+
+    Raises:
+        UnknownNameError: there is no such check.
+        ZooError: there is a model of theirs, but no spec.
+
+    >>> print(check_keymap("torchvision", "resnet18").summary)
+    5 passed
+    """
+    if theirs is not None and spec is None:
+        raise ZooError("theirs is given without a spec; say which model of ours it is to become: spec='resnet18'")
+    state = theirs.state_dict() if isinstance(theirs, nn.Module) else theirs
+    variant = {} if spec is None else {"spec": spec}
+    found = _cases("keymap", name, (variant,), expected_failures or {})
+    return Report.of(replace(case, theirs=state).result() for case in found)
+
+
 def check_distribution(
     dist: str,
     *,
     parameters: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
     expected_failures: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Report:
-    """Run every check of every component, named model and format that a distribution offers.
+    """Run every check of every component, named model, format and keymap that a distribution offers.
 
     The arguments are those of :func:`cases`.
 
@@ -243,7 +285,9 @@ def check(name: str) -> Report:
     except UnknownNameError as error:
         known = sorted({entry.name for registry in CHECKED.values() for entry in registry.entries()})
         every = (*known, *error.known)
-        raise UnknownNameError("component, model, format or distribution", name, every, nearest(name, every)) from None
+        raise UnknownNameError(
+            "component, model, format, keymap or distribution", name, every, nearest(name, every)
+        ) from None
 
 
 def _cases(
@@ -253,7 +297,12 @@ def _cases(
         return component_cases(kind, name, parameters=parameters, expected_failures=expected_failures)
     checks = _CHECKS[kind]
     expected = _known(expected_failures, checks)
-    return [Case(kind, name, check, expected_failure=expected.get(check, "")) for check in checks]
+    variants = list(parameters) if kind == "keymap" else [{}]
+    return [
+        Case(kind, name, check, variant, expected.get(check, ""), label=f"-{number}" if len(variants) > 1 else "")
+        for number, variant in enumerate(variants)
+        for check in checks
+    ]
 
 
 def _stands_for(entry: Entry) -> bool:

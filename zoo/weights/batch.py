@@ -11,7 +11,8 @@ from typing import Any
 from registry import nearest
 from zoo import kinds
 from zoo.errors import UnknownNameError, WeightsError
-from zoo.weights.conversion import ConversionReport, Places, convert, prepare
+from zoo.weights.conversion import ConversionReport, convert
+from zoo.weights.conversionplan import Places, prepare
 
 
 @dataclass(frozen=True)

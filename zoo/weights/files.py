@@ -24,6 +24,7 @@ from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.checkpoint import Artifact, Checkpoint, tied
+from zoo.weights.keymap import in_our_names
 from zoo.weights.parity import bit_equal
 from zoo.weights.reading import format_of, read, read_verified
 from zoo.weights.writing import write
@@ -77,15 +78,19 @@ def save(
     return write(model, checkpoint, path, **{name: value for name, value in options.items() if value is not None})
 
 
-def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool | str = False) -> Model:
+def load(
+    path: str | PathLike[str], spec: Source | None = None, *, keymap: str | None = None, verify: bool | str = False
+) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
-    ``.safetensors`` and ``.pt`` files are mapped, not read.
+    files are mapped, not read.
 
     Args:
-        path: a file that :func:`save` wrote, or one from elsewhere whose tensors have zoo's names.
+        path: a file that :func:`save` wrote, or one from elsewhere.
         spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
+        keymap: the library whose names the tensors have, if not zoo's: ``"torchvision"``, ``"timm"``, or the name of a
+            keymap that a plugin adds.
         verify: True reads every byte into memory of our own and checks the fingerprint that the file carries; a
             fingerprint checks that one, too. False maps the file and checks its structure alone: bytes that changed on
             the disk are not noticed, and whoever edits or shortens the file in place changes the model or ends the
@@ -95,9 +100,13 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
+        StalePairError: it is an ONNX graph whose weights are in a safetensors file that was replaced since.
+        NotInvertibleError: it is an ONNX graph for inference alone.
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
+        KeymapError: the keymap cannot translate its tensors for this model.
         TensorMismatchError: its tensors are not those of the model.
+        UnknownNameError: no model or no keymap has this name.
         SpecError: the spec is wrong.
         SpecFileError: the spec file cannot be read.
 
@@ -106,6 +115,8 @@ def load(path: str | PathLike[str], spec: Source | None = None, *, verify: bool 
     """
     path = Path(path)
     checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
+    if keymap is not None:
+        checkpoint = in_our_names(checkpoint, keymap, spec, path)
     return model_of(checkpoint, path, spec)
 
 

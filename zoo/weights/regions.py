@@ -60,7 +60,23 @@ def read_regions(file: BinaryIO, regions: Iterable[Region], path: Path, *, mappe
     if not any(region.nbytes for region in wanted):
         return {region.name: torch.empty(region.shape, dtype=region.dtype) for region in wanted}
     window = _map(file)
-    return {region.name: _view(window, region, path) for region in wanted}
+    return {
+        # What is not aligned would be copied out of the window, page fault by page fault: reading it is faster.
+        region.name: _view(window, region, path) if _aligned(region) else _private(file, region, path)
+        for region in wanted
+    }
+
+
+def regions_in(content: bytearray, regions: Iterable[Region], path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors at the given places of what was read already; they share its memory.
+
+    Raises:
+        FileFormatError: a tensor is no possible one.
+    """
+    wanted = list(regions)
+    for region in wanted:
+        _check(region, path)
+    return {region.name: _view(content, region, path) for region in wanted}
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,16 +119,20 @@ def _map(file: BinaryIO) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _view(window: mmap.mmap, region: Region, path: Path) -> torch.Tensor:
+def _view(window: mmap.mmap | bytearray, region: Region, path: Path) -> torch.Tensor:
     if not region.nbytes:
         return torch.empty(region.shape, dtype=region.dtype)
     if region.offset + region.nbytes > len(window):
         raise FileFormatError(path, f"it became shorter while it was read; {region.name!r} ends outside")
     count = math.prod(region.shape)
-    if region.offset % region.dtype.itemsize:  # kernels may rely on the alignment of a dtype
+    if not _aligned(region):
         raw = torch.frombuffer(window, dtype=torch.uint8, count=region.nbytes, offset=region.offset)
         return raw.clone().view(region.dtype).reshape(region.shape)
     return torch.frombuffer(window, dtype=region.dtype, count=count, offset=region.offset).reshape(region.shape)
+
+
+def _aligned(region: Region) -> bool:
+    return region.offset % region.dtype.itemsize == 0  # kernels may rely on it
 
 
 def _private(file: BinaryIO, region: Region, path: Path) -> torch.Tensor:

@@ -5,7 +5,8 @@ Format: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,8 +18,8 @@ from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.dtypes import BY_TORCH, dtype_name
 from zoo.weights.durable import replacing
 from zoo.weights.header import header_bytes, read_header
-from zoo.weights.regions import byte_view, read_regions
-from zoo.weights.shards import INDEX, parse_size, partition, read_shards, shard_names, write_index
+from zoo.weights.regions import Region, byte_view, read_regions
+from zoo.weights.shards import INDEX, parse_size, partition, read_shards, remove_unlisted, shard_names, write_index
 from zoo.weights.sniff import likeness
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class Safetensors:
         artifact = None if text is None else Artifact.parse(text, path)
         return Checkpoint(tensors, artifact.aliases if artifact else {}, artifact)
 
+    def tidy(self, path: Path, kept: Collection[str]) -> None:
+        """Remove the shards of indices that were at ``path`` before."""
+        if path.name.endswith(INDEX):
+            remove_unlisted(path)
+
     def _write_shards(self, checkpoint: Checkpoint, path: Path, groups: list[list[str]]) -> Path:
         claimed = checkpoint.artifact.fingerprint if checkpoint.artifact else None
         names = shard_names(path, claimed or checkpoint.fingerprint, len(groups))
@@ -82,16 +88,29 @@ class Safetensors:
 def _write_file(path: Path, tensors: Mapping[str, torch.Tensor], artifact: Artifact | None) -> None:
     with replacing(path) as temporary:
         with temporary.open("wb") as file:
-            write_tensors(file, tensors, {METADATA_KEY: artifact.dump()} if artifact else {})
+            write_tensors(file, tensors, _metadata(artifact))
         _prove_readable(temporary, tensors, path)
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors in the safetensors format, large dtypes first so that each is aligned, then by name."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    order = _order(tensors)
     file.write(header_bytes(tensors, order, metadata))
     for name in order:
         file.write(byte_view(tensors[name]))
+
+
+def planned(checkpoint: Checkpoint, path: Path) -> dict[str, Region]:
+    """Return where each tensor is going to be when a checkpoint is written to one file.
+
+    Raises:
+        WeightsError: a tensor has a dtype that the format does not know.
+    """
+    tensors = checkpoint.tensors
+    refuse_unknown_dtypes(tensors, path)
+    header = header_bytes(tensors, _order(tensors), _metadata(checkpoint.artifact))
+    size = len(header) + sum(tensor.nbytes for tensor in tensors.values())
+    return {region.name: region for region in read_header(BytesIO(header), size, path).regions}
 
 
 def read_tensors(file: BinaryIO, path: Path, *, mapped: bool) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
@@ -116,6 +135,14 @@ def refuse_unknown_dtypes(tensors: Mapping[str, torch.Tensor], path: Path) -> No
         if known is None or known.safetensors is None:
             kind = dtype_name(tensor.dtype)
             raise WeightsError(path, f"safetensors cannot hold {name!r}, which is {kind}; .pt can")
+
+
+def _order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+
+def _metadata(artifact: Artifact | None) -> dict[str, str]:
+    return {METADATA_KEY: artifact.dump()} if artifact else {}
 
 
 def _prove_readable(file: Path, expected: Iterable[str], path: Path) -> None:

@@ -240,7 +240,7 @@ def verify(
     outputs: list[OutputParity] = []
     try:
         sides = _with_models(sides, spec)
-        outputs = _outputs(sides, inputs, seed, notes)
+        outputs = _outputs(sides, inputs, seed, notes, failures)
     except (RunError, TensorMismatchError) as error:
         failures.append(f"outputs: {error}")
     return VerifyReport(
@@ -320,7 +320,11 @@ def _with_models(sides: Sequence[_Side], spec: Source | None) -> list[_Side]:
 
 
 def _outputs(
-    sides: Sequence[_Side], inputs: Sequence[torch.Tensor] | None, seed: int, notes: list[str]
+    sides: Sequence[_Side],
+    inputs: Sequence[torch.Tensor] | None,
+    seed: int,
+    notes: list[str],
+    failures: list[str],
 ) -> list[OutputParity]:
     models = [side.model for side in sides if side.model is not None]
     described = next((m for m in models if isinstance(m, Model)), None)
@@ -337,7 +341,10 @@ def _outputs(
         if side.model is not None:
             runs[f"{side.label} in torch"] = in_torch(side.model)
         if side.is_onnx and side.path is not None:
-            runs[f"{side.label} in onnxruntime"] = in_onnxruntime(side.path)
+            try:
+                runs[f"{side.label} in onnxruntime"] = in_onnxruntime(side.path)
+            except RunError as error:
+                failures.append(f"outputs: {error}")
     ports = next((s.checkpoint.artifact.outputs for s in sides if s.checkpoint and s.checkpoint.artifact), ())
     return compare_outputs(models[0], runs, given, [port.name for port in ports])
 

@@ -1,7 +1,6 @@
-"""Old names, and a keymap."""
+"""Old names."""
 
 from registry import Renamed
 
 LITTLE = Renamed("tiny", since="0.2")
 CIRCULAR = Renamed("circular")
-KEYMAP = {"": ""}

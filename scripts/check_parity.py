@@ -1,0 +1,120 @@
+"""Take every named model and every dtype through every format, and write docs/reference/parity.md."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import luggage
+import onnxruntime
+import torch
+from rich.progress import track
+
+import zoo
+from zoo import kinds
+from zoo.errors import WeightsError
+from zoo.testing.tensors import randomise
+from zoo.weights.parity import compare
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "parity.md"
+FORMATS = ("pt", "safetensors", "onnx")
+
+INTRODUCTION = """\
+# Parity
+
+What was saved comes back: this page is written by `scripts/check_parity.py`, which fills each named model with random
+weights and random BatchNorm statistics, saves it, loads it with `verify=True`, and compares every tensor bit for bit
+and every output. Tests do the same for a sample, and `scripts/test -m slow tests/weights` for all.
+
+## Models
+
+Tensors that came back bit for bit, and the largest differences of the outputs.
+"""
+
+DTYPES = """\
+## Dtypes
+
+A tensor of random bits, saved in one format and converted to another.
+"""
+
+
+def outputs(model: zoo.Model, x: torch.Tensor) -> torch.Tensor:
+    """Return the logits of a model."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model(x)
+    return logits
+
+
+def model_row(name: str, folder: Path) -> list[str]:
+    """Return the cells of one model: its size, the tensors that came back, and the largest differences."""
+    model = zoo.build(name).eval()
+    randomise(model)
+    source = model.spec["input"]
+    x = torch.randn(2, source["channels"], *(source["size"] or (64, 64)))
+    expected = outputs(model, x)
+    cells = [f"`{name}`", f"{sum(p.numel() for p in model.parameters()):,}"]
+    torch_difference = 0.0
+    for suffix in FORMATS:
+        path = zoo.save(model, folder / f"model.{suffix}")
+        back = zoo.load(path, verify=True)
+        parity = compare(model.state_dict(), back.state_dict())
+        cells.append(f"{parity.equal} of {parity.total}")
+        torch_difference = max(torch_difference, (outputs(back, x) - expected).abs().max().item())
+        del back
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (ran,) = session.run(None, {"image": x.numpy()})
+    relative = (torch.from_numpy(ran) - expected).abs().max().item() / expected.abs().max().item()
+    return [*cells, f"{torch_difference:g}", f"{relative:.1e}"]
+
+
+def dtype_row(dtype: str, folder: Path) -> list[str]:
+    """Return the cells of one dtype: for each format it came from, to which formats it could be converted."""
+    cells = [f"`{dtype}`"]
+    model = zoo.build(luggage.SPEC, bottleneck={"dtypes": [dtype], "shapes": [[2, 3]]})
+    luggage.put(model, 0, luggage.random_bits((2, 3), getattr(torch, dtype), torch.Generator().manual_seed(0)))
+    for source in FORMATS:
+        arrived = []
+        for target in FORMATS:
+            try:
+                path = zoo.save(model, folder / f"one.{source}")
+                zoo.convert(path, folder / f"two.{target}", force=True)
+            except WeightsError as error:
+                if "cannot hold" not in str(error):
+                    raise
+                continue
+            back = zoo.load(folder / f"two.{target}", verify=True)
+            if compare(model.state_dict(), back.state_dict()).holds:
+                arrived.append(target)
+        cells.append(", ".join(arrived) or "refused")
+    return cells
+
+
+def table(headers: tuple[str, ...], rows: Iterator[list[str]]) -> str:
+    """Return a table in Markdown, its numbers to the right."""
+    lines = [headers, ("---", *("---:" for _ in headers[1:])), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> None:
+    """Write the page."""
+    torch.manual_seed(0)
+    kinds.bottlenecks.register("luggage", luggage.Luggage)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        names = kinds.models.names()
+        models = table(
+            ("model", "parameters", *(f".{f}" for f in FORMATS), "difference in torch", "in onnxruntime, relative"),
+            (model_row(name, folder) for name in track(names, "models")),
+        )
+        dtypes = table(
+            ("dtype", *(f"from .{f} to" for f in FORMATS)),
+            (dtype_row(dtype, folder) for dtype in track(luggage.NAMES, "dtypes")),
+        )
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxruntime", "safetensors"))
+    PAGE.write_text(f"{INTRODUCTION}\n{models}\n\n{DTYPES}\n{dtypes}\n\nWith {libraries}.\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""torchvision's image classifiers: ResNet and VGG.
+
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py and vgg.py.
+"""
+
+from zoo.weights.keymap import Default, Keymap, Rename, Table
+
+UNCOUNTED = Default(
+    "{module...}.num_batches_tracked",
+    value=0,
+    dtype="int64",
+    why="BatchNorm has counted batches since torch 0.4.1; files from before that have no counters",
+)
+
+RESNET = Table(
+    backbone="resnet_lite",
+    neck="gap",
+    head="linear",
+    rules=(
+        Rename("conv1.weight", "backbone.conv1.weight"),
+        Rename("bn1.{name}", "backbone.bn1.{name}"),
+        Rename("layer{i}.{j}.{rest...}", "backbone.layer{i}.{j}.{rest...}"),
+        Rename("fc.{name}", "head.fc.{name}"),
+        UNCOUNTED,
+    ),
+)
+
+VGG = Table(
+    backbone="vgg_lite",
+    neck="adaptive_pool",
+    bottleneck="mlp",
+    head="linear",
+    rules=(
+        Rename("features.{i}.{name}", "backbone.layers.{i}.{name}"),
+        Rename("classifier.0.{name}", "bottleneck.layers.0.linear.{name}"),
+        Rename("classifier.3.{name}", "bottleneck.layers.1.linear.{name}"),
+        Rename("classifier.6.{name}", "head.fc.{name}"),
+        UNCOUNTED,
+    ),
+)
+
+TORCHVISION = Keymap("torchvision", (RESNET, VGG))
