@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from zoo.weights.files import load as load
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
+    from zoo.weights.into import load_into as load_into
+    from zoo.weights.into import plan_load as plan_load
     from zoo.weights.reading import fingerprint as fingerprint
     from zoo.weights.verification import verify as verify
 
@@ -49,7 +51,9 @@ _HOMES = {
     "list_models": "zoo.catalogue",
     "list_weights": "zoo.catalogue",
     "load": "zoo.weights.files",
+    "load_into": "zoo.weights.into",
     "normalise": "zoo.spec",
+    "plan_load": "zoo.weights.into",
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",
     "schema": "zoo.specschema",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from registry.signature import to_json
 from zoo import kinds
+from zoo.budget import Budget, Meter
 from zoo.errors import PartError, ShapeError, ZooError
 from zoo.features import Feature
 from zoo.kinds import output_features
@@ -20,8 +22,8 @@ from zoo.spec import Input, ParsedSpec, Part, Spec, parse
 def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
     """Build the model that a spec describes, with fresh weights.
 
-    The parts are first composed on the meta device, so that parts that do not fit are found before a weight is
-    allocated.
+    The parts are first composed on the meta device, so that parts that do not fit, or that are too large for this
+    machine, are found before a weight is allocated.
 
     Args:
         spec: a complete spec.
@@ -31,31 +33,40 @@ def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
         SpecError: a name or a parameter is wrong.
         ShapeError: two parts do not fit.
         PartError: a component breaks the contract of its kind.
+        SizeBudgetError: the model would be too large.
     """
     parsed = parse(spec)
-    model = assemble(parsed, "meta", initialise=False)
     target = torch.get_default_device() if device is None else torch.device(device)
+    budget = Budget.of_machine(allocated=target.type != "meta")
+    model = assemble(parsed, "meta", initialise=False, budget=budget)
     return model if target.type == "meta" else assemble(parsed, target)
 
 
-def assemble(parsed: ParsedSpec, device: torch.device | str, *, initialise: bool = True) -> Model:
+def assemble(
+    parsed: ParsedSpec, device: torch.device | str, *, initialise: bool = True, budget: Budget | None = None
+) -> Model:
     """Build the parts of a checked spec one after the other on a device, each told what the one before gives.
 
     Args:
         parsed: the spec.
         device: where the weights go.
         initialise: False where the weights are about to be replaced, so that a part need not find good ones.
+        budget: how large the model may become; None where this spec was composed before.
 
     Raises:
         ShapeError: two parts do not fit.
         PartError: a component breaks the contract of its kind.
+        SizeBudgetError: the model would be too large.
     """
+    meter = None if budget is None else Meter(budget)
     features: tuple[Feature, ...] = (_input_feature(parsed.input),)
     before = "the input"
     modules: dict[str, nn.Module] = {}
     with torch.device(device):
         for part in parsed.parts:
-            module = modules[part.kind] = _build_part(part, features, before, initialise)
+            where = f"{part.where} after {before}"
+            with meter.watching(where, trusted=bool(part.entry.namespace)) if meter else nullcontext():
+                module = modules[part.kind] = _build_part(part, features, before, initialise)
             if part.kind == "head":
                 break
             given = output_features(module)
@@ -65,6 +76,8 @@ def assemble(parsed: ParsedSpec, device: torch.device | str, *, initialise: bool
                     "what it builds has no 'features', a tuple of zoo.features.Feature that says what comes out",
                 )
             features, before = given, f"{part.kind} {part.type}"
+    if meter is not None:
+        meter.weigh({part.where: modules[part.kind] for part in parsed.parts if part.kind in modules})
     return Model(modules, spec=parsed.dump(), lock=parsed.lock, features=features)
 
 

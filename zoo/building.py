@@ -15,8 +15,9 @@ from zoo.builder import compose
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.model import Model
 from zoo.spec import Source, merge, opened, parse
-from zoo.weights.files import rebuild, refuse_other_function
+from zoo.weights.files import refuse_other_function
 from zoo.weights.reading import read
+from zoo.weights.rebuilding import rebuild
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -58,6 +59,8 @@ def build(
         SpecError: a name or a parameter in the spec is wrong; all problems are told at once.
         SpecFileError: the spec file cannot be read.
         ShapeError: two parts do not fit; no weight was allocated.
+        SizeBudgetError: the model would be larger than the memory of this machine, or than ``ZOO_MAX_BYTES`` or
+            ``ZOO_MAX_TENSORS`` say; no weight was allocated.
         WeightsError: the weights cannot be read or do not fit.
 
     >>> model = build("lenet", num_classes=62)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
@@ -28,16 +28,19 @@ __all__ = [
     "FileFormatError",
     "ImageError",
     "KeymapError",
+    "LossyCastError",
     "MissingProviderError",
     "MissingSpecError",
     "NameTakenError",
     "NotInvertibleError",
     "PartError",
+    "PatternError",
     "RegistryError",
     "RuleError",
     "ScaffoldError",
     "ShapeError",
     "SignatureError",
+    "SizeBudgetError",
     "SpecError",
     "SpecFileError",
     "StalePairError",
@@ -109,6 +112,29 @@ class PartError(ZooError):
         self.where = where
         self.reason = reason
         super().__init__(f"{where}: {reason}")
+
+
+class SizeBudgetError(ZooError):
+    """A spec describes a larger model than may be built; it was found while composing, before anything was allocated.
+
+    Attributes:
+        what: what there is too much of: ``"bytes"``, ``"elements"`` or ``"tensors and modules"``.
+        found: how many there were when composing stopped; the whole model may have more.
+        limit: how many there may be.
+        source: where the limit comes from.
+        remedy: what to do.
+        where: which part of which spec, ``"spec.head (linear)"``.
+    """
+
+    def __init__(self, what: str, found: int, limit: int, source: str, remedy: str, where: str = "") -> None:
+        self.what = what
+        self.found = found
+        self.limit = limit
+        self.source = source
+        self.remedy = remedy
+        self.where = where
+        told = f"found at least {found:,} {what}; expected at most {limit:,}, {source}; {remedy}"
+        super().__init__(f"{where + ': ' if where else ''}{told}")
 
 
 class WeightsError(ZooError):
@@ -232,13 +258,19 @@ class TensorMismatchError(WeightsError):
     """
 
     def __init__(
-        self, path: str | PathLike[str], missing: Sequence[str], unexpected: Sequence[str], different: Sequence[str]
+        self,
+        path: str | PathLike[str],
+        missing: Sequence[str],
+        unexpected: Sequence[str],
+        different: Sequence[str],
+        remedy: str = "",
     ) -> None:
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.different = tuple(different)
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
         facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
+        facts += [remedy] if remedy else []
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
 
 
@@ -273,6 +305,52 @@ class RuleError(ZooError):
         self.rule = rule
         self.reason = reason
         super().__init__(f"{rule}: {reason}")
+
+
+class PatternError(WeightsError):
+    """A pattern that was to allow something fits nothing.
+
+    Attributes:
+        parameter: which parameter it was given for, ``"allow_missing"``.
+        pattern: the pattern.
+        nearest: names that look like it, the best first.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], parameter: str, pattern: str, among: str, nearest: Sequence[str]
+    ) -> None:
+        self.parameter = parameter
+        self.pattern = pattern
+        self.nearest = tuple(nearest)
+        guess = f" (did you mean {' or '.join(self.nearest)}?)" if self.nearest else ""
+        super().__init__(path, f"{parameter}: the pattern {pattern!r} fits no {among}{guess}")
+
+
+class LossyCastError(WeightsError):
+    """Another dtype would lose values that matter.
+
+    Attributes:
+        dtype: the dtype that was asked for, ``"float16"``; of several, all of them.
+        overflow: for each tensor that has some, how many values are too large for it.
+        underflow: for each tensor where they are too many, how many values that are not zero become zero.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], dtype: str, overflow: Mapping[str, int], underflow: Mapping[str, int]
+    ) -> None:
+        self.dtype = dtype
+        self.overflow = dict(overflow)
+        self.underflow = dict(underflow)
+        kinds = (("are too large for it", self.overflow), ("become zero", self.underflow))
+        facts = [
+            f"{sum(counts.values()):,} values {what} ({_some([f'{name} {n:,}' for name, n in counts.items()])})"
+            for what, counts in kinds
+            if counts
+        ]
+        super().__init__(
+            path,
+            f"casting to {dtype} loses values: {'; '.join(facts)}; choose a dtype of wider range, or allow_lossy=True",
+        )
 
 
 class ImageError(ZooError):

@@ -294,7 +294,6 @@ def test_several_files_and_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", FORMATS)
 def test_dtype_casts_what_is_written_and_the_report_says_what_it_did(after: str, tmp_path: Path) -> None:
-    pytest.importorskip("zoo.weights.casting")
     model = zoo.build("mlp")
     source = zoo.save(model, tmp_path / "x.pt")
     report = zoo.convert(source, tmp_path / f"half.{after}", dtype="float16")
@@ -311,7 +310,6 @@ def test_dtype_casts_what_is_written_and_the_report_says_what_it_did(after: str,
 
 
 def test_a_dtype_that_loses_values_is_refused_unless_allowed(tmp_path: Path) -> None:
-    pytest.importorskip("zoo.weights.casting")
     torch.save({"a": torch.tensor([1e30, 1.0]), "n": torch.tensor([3])}, tmp_path / "x.pt")
     with pytest.raises(WeightsError, match=r"x.pt: "):
         zoo.convert(tmp_path / "x.pt", tmp_path / "y.safetensors", dtype="float16")

@@ -57,6 +57,11 @@ def print_inspection(found: Inspection) -> None:
     if found.record is not None:
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in found.record.metrics.items())
         click.echo(f"trained on {found.record.data} ({found.record.licence}): {metrics}")
+    for cast in found.casts:
+        lost = f"{cast.overflowed:,} values were too large, {cast.underflowed:,} became zero"
+        click.echo(
+            f"{cast.tensors} tensors cast from {cast.source} to {cast.target}: {lost}; before: {cast.fingerprint}"
+        )
     click.echo("\n".join(spec_lines(found.spec)) if found.spec else "no spec: a file from elsewhere")
     rows = [(t.name, t.dtype, "×".join(map(str, t.shape)) or "scalar", f"{t.bytes:,}") for t in found.tensors]
     rows += [(alias, "tied", f"to {name}", "0") for alias, name in found.aliases.items()]

@@ -36,6 +36,28 @@ class Port(BaseModel):
     shape: tuple[int | str, ...]
 
 
+class CastRecord(BaseModel):
+    """One change of precision that weights went through.
+
+    Attributes:
+        source: the dtype before, ``"float32"``.
+        target: the dtype after.
+        tensors: how many tensors it changed.
+        overflowed: how many of their values were too large for it.
+        underflowed: how many of their values that were not zero became zero.
+        fingerprint: of all tensors as they were before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    target: str
+    tensors: int
+    overflowed: int
+    underflowed: int
+    fingerprint: str
+
+
 class Artifact(BaseModel):
     """What a file says about its tensors, so that it can rebuild the model alone.
 
@@ -48,6 +70,7 @@ class Artifact(BaseModel):
         outputs: what it returns.
         record: what the weights were trained on, if it is known.
         fingerprint: of all tensors, as :func:`zoo.fingerprint` gives it.
+        casts: each change of precision since the model was trained, the oldest first, as far as it is known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,6 +83,7 @@ class Artifact(BaseModel):
     outputs: tuple[Port, ...] = ()
     record: Record | None = None
     fingerprint: str | None = None
+    casts: tuple[CastRecord, ...] = ()
 
     def dump(self) -> str:
         """Return the JSON of this record; the same record gives the same text."""
@@ -99,7 +123,8 @@ class Checkpoint:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return all tensors by name; tied ones are the same object."""
         names = self.order or (*self.tensors, *self.aliases)
-        return {name: self.tensors[self.aliases.get(name, name)] for name in names}
+        held = dict(self.tensors)  # each asked for once: a mapping may make a tensor only then
+        return {name: held[self.aliases.get(name, name)] for name in names}
 
     @property
     def fingerprint(self) -> str:

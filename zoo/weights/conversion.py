@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.errors import FingerprintError, WeightsError, ZooError
 from zoo.spec import Source
+from zoo.weights.casting import CastReport
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.conversionplan import Places, Plan, described, prepare, refuse_existing
 from zoo.weights.durable import flush, publish, staging
@@ -51,7 +52,7 @@ class ConversionReport:
     tensors: int
     bytes: int
     fingerprint: str | None
-    casts: Any
+    casts: CastReport | None
     verified: bool
     seconds: float
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import MissingSpecError, WeightsError, ZooError
 from zoo.model import Model
 from zoo.spec import Source
+from zoo.weights.casting import CastReport, cast
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import model_of
 from zoo.weights.fingerprint import fingerprint_of
@@ -100,7 +100,7 @@ class Plan:
     before: Checkpoint
     after: Checkpoint
     model: Model | None
-    casts: Any
+    casts: CastReport | None
 
     @cached_property
     def nbytes(self) -> int:
@@ -163,7 +163,6 @@ def prepare(places: Places, *, spec: Source | None, dtype: torch.dtype | str | N
         )
     casts = None
     if dtype is not None:
-        cast = import_module("zoo.weights.casting").cast
         told, casts = cast(told, dtype, allow_lossy=allow_lossy, path=places.source)
         # The tensors are cast when they are written; a model around them would have to hold them all.
         model = model_of(told, places.source) if needs_model else None
@@ -179,7 +178,7 @@ def _described_by(model: Model, before: Checkpoint) -> Checkpoint:
     after, told = Checkpoint.of(model), before.artifact
     if told is None or after.artifact is None:
         return after
-    history: dict[str, Any] = {n: getattr(told, n) for n in ("lock", "casts") if n in type(told).model_fields}
+    history: dict[str, Any] = {n: getattr(told, n) for n in ("lock", "casts")}
     if after.tensors.keys() == before.tensors.keys() and after.aliases == before.aliases:
         history["fingerprint"] = told.fingerprint
     return replace(after, artifact=after.artifact.model_copy(update=history))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from registry import Problem
 from zoo.builder import assemble
@@ -16,17 +16,17 @@ from zoo.errors import (
     MissingProviderError,
     MissingSpecError,
     SpecError,
-    TensorMismatchError,
     UnknownNameError,
     WeightsError,
 )
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
-from zoo.weights.checkpoint import Artifact, Checkpoint, tied
+from zoo.weights.casting import cast, convert
+from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymap import in_our_names
-from zoo.weights.parity import bit_equal
 from zoo.weights.reading import format_of, read, read_verified
+from zoo.weights.rebuilding import fits, rebuild, type_text
 from zoo.weights.writing import write
 
 
@@ -39,6 +39,8 @@ def save(
     dynamic_size: bool | None = None,
     opset: int | None = None,
     optimize: bool | None = None,
+    dtype: str | torch.dtype | None = None,
+    allow_lossy: bool = False,
 ) -> Path:
     """Write a model to a file that can rebuild it alone.
 
@@ -52,6 +54,8 @@ def save(
         dynamic_size: ONNX: whether height and width may vary; unless stated, they may where the spec gives no size.
         opset: ONNX: the version of the operator set.
         optimize: ONNX: True writes the graph for inference alone, folded, from which no model comes back.
+        dtype: the precision of the floating-point tensors in the file, ``"bfloat16"``; the model's own unless given.
+        allow_lossy: whether ``dtype`` may lose values that matter.
 
     Returns:
         The file to load: ``path``, or the index of several files.
@@ -59,6 +63,8 @@ def save(
     Raises:
         WeightsError: there is no such format, it takes no such option, the file cannot be written, or the model was
             changed so that its spec no longer describes it; what was there before is intact.
+        LossyCastError: ``dtype`` would lose values that matter.
+        UnknownNameError: there is no such dtype.
     """
     options = {
         "max_shard_size": max_shard_size,
@@ -75,11 +81,21 @@ def save(
         raise WeightsError(path, f"found a {found!r} to save; expected a model made by zoo.build or zoo.load")
     checkpoint = Checkpoint.of(model).sealed()
     _refuse_unloadable(model, path)
+    if dtype is not None:
+        checkpoint, _ = cast(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
+        checkpoint = replace(checkpoint, tensors=dict(checkpoint.tensors))
+        model = rebuild(parse(model.spec), checkpoint, path)  # some formats write what it computes
     return write(model, checkpoint, path, **{name: value for name, value in options.items() if value is not None})
 
 
 def load(
-    path: str | PathLike[str], spec: Source | None = None, *, keymap: str | None = None, verify: bool | str = False
+    path: str | PathLike[str],
+    spec: Source | None = None,
+    *,
+    keymap: str | None = None,
+    verify: bool | str = False,
+    dtype: str | torch.dtype | None = None,
+    allow_lossy: bool = False,
 ) -> Model:
     """Rebuild a model from a file, in evaluation mode.
 
@@ -95,8 +111,13 @@ def load(
             fingerprint checks that one, too. False maps the file and checks its structure alone: bytes that changed on
             the disk are not noticed, and whoever edits or shortens the file in place changes the model or ends the
             process.
+        dtype: the precision that the model is to have, ``"bfloat16"``; that of the file unless given.
+        allow_lossy: whether ``dtype`` may lose values that matter.
 
     Raises:
+        LossyCastError: with ``dtype`` a finite value would become infinite, or more than a thousandth of the nonzero
+            values of a tensor would become zero.
+        UnknownNameError: there is no such dtype, or no such model.
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
@@ -107,6 +128,7 @@ def load(
         KeymapError: the keymap cannot translate its tensors for this model.
         TensorMismatchError: its tensors are not those of the model.
         UnknownNameError: no model or no keymap has this name.
+        SizeBudgetError: the spec is that of a far larger model than the tensors are of.
         SpecError: the spec is wrong.
         SpecFileError: the spec file cannot be read.
 
@@ -117,6 +139,8 @@ def load(
     checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
     if keymap is not None:
         checkpoint = in_our_names(checkpoint, keymap, spec, path)
+    if dtype is not None:
+        checkpoint, _ = convert(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
     return model_of(checkpoint, path, spec)
 
 
@@ -142,20 +166,6 @@ def model_of(checkpoint: Checkpoint, path: Path, spec: Source | None = None) -> 
     raise MissingSpecError(path)
 
 
-def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
-    """Build the model of a checked spec around the tensors of a checkpoint, in evaluation mode.
-
-    Raises:
-        TensorMismatchError: the tensors are not those of the model.
-    """
-    model = assemble(parsed, "meta", initialise=False)
-    _assign(model, checkpoint, path)
-    if any(t.is_meta for _, _, t in _outside_state_dict(model)):
-        _compute_others(model, parsed)
-    model.record = checkpoint.artifact.record if checkpoint.artifact else None
-    return model.eval()
-
-
 def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
     lock = compare_lock(artifact.lock)
     try:
@@ -172,71 +182,6 @@ def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
     return parsed
 
 
-def _assign(model: Model, checkpoint: Checkpoint, path: Path) -> None:
-    """Put the tensors of a checkpoint into a model on the meta device; what was tied is tied again."""
-    expected = model.state_dict(keep_vars=True)
-    given = checkpoint.state_dict()
-    # What was tied in the model that was saved is tied again, though a fresh model may not have it so.
-    ties = {**tied(expected), **{a: f for a, f in checkpoint.aliases.items() if a in expected and f in expected}}
-    missing = [name for name in expected if name not in given]
-    unexpected = [name for name in given if name not in expected]
-    different = [
-        f"{name} {'meta ' if given[name].is_meta else ''}{_type_text(given[name])} for {_type_text(tensor)}"
-        for name, tensor in expected.items()
-        if name in given and not _fits(given[name], tensor)
-    ]
-    different += [
-        f"{alias} and {first} differ but are one tensor in the model"
-        for alias, first in ties.items()
-        if alias in given and first in given and not bit_equal(given[alias], given[first])
-    ]
-    if missing or unexpected or different:
-        raise TensorMismatchError(path, missing, unexpected, different)
-    model.load_state_dict(given, strict=True, assign=True)
-    for alias, first in ties.items():
-        _tie(model, alias, first)
-
-
-def _fits(given: torch.Tensor, expected: torch.Tensor) -> bool:
-    # The precision is the file's to choose, a model may have been halved; what kind of number it is, is not.
-    plain = given.layout == torch.strided and not (given.is_meta or given.is_nested or given.is_quantized)
-    same_kind = expected.is_floating_point() if given.is_floating_point() else given.dtype == expected.dtype
-    return plain and given.shape == expected.shape and same_kind
-
-
-def _type_text(tensor: torch.Tensor) -> str:
-    kind = "" if tensor.layout == torch.strided else f"{tensor.layout} "
-    return f"{kind}{tensor.dtype!s}{'[…]' if tensor.is_nested else list(tensor.shape)}".replace("torch.", "")
-
-
-def _tie(model: Model, alias: str, first: str) -> None:
-    owner, _, attribute = alias.rpartition(".")
-    module = model.get_submodule(owner)
-    home, _, name = first.rpartition(".")
-    slots = module._parameters if attribute in module._parameters else module._buffers
-    slots[attribute] = getattr(model.get_submodule(home), name)
-
-
-def _outside_state_dict(model: Model) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
-    """Give the tensors that no state dict holds: buffers that are not persistent, and plain attributes."""
-    for module in model.modules():
-        for name, value in (*module._buffers.items(), *module.__dict__.items()):
-            if isinstance(value, torch.Tensor):
-                yield module, name, value
-
-
-def _compute_others(model: Model, parsed: ParsedSpec) -> None:
-    """Fill the tensors that no state dict holds by building the model once more, for real."""
-    with torch.random.fork_rng(devices=[]):
-        fresh = assemble(parsed, "cpu", initialise=False)
-    found = {(id(there), name): value for there, name, value in _outside_state_dict(fresh)}
-    for here, there in zip(model.modules(), fresh.modules(), strict=True):
-        for slots in (here._buffers, here.__dict__):
-            for name, value in slots.items():
-                if isinstance(value, torch.Tensor) and value.is_meta:
-                    slots[name] = found[id(there), name]
-
-
 def _refuse_unloadable(model: Model, path: Path) -> None:
     """Check before writing that the spec still describes the model, for a file rebuilds it from its spec alone."""
     described = assemble(parse(model.spec), "meta", initialise=False).state_dict()
@@ -244,9 +189,9 @@ def _refuse_unloadable(model: Model, path: Path) -> None:
     missing = [f"{name} lost" for name in described if name not in own]
     added = [f"{name} added" for name in own if name not in described]
     different = [
-        f"{name} {_type_text(own[name])}, in the spec {_type_text(tensor)}"
+        f"{name} {type_text(own[name])}, in the spec {type_text(tensor)}"
         for name, tensor in described.items()
-        if name in own and not _fits(own[name], tensor)
+        if name in own and not fits(own[name], tensor)
     ]
     if changes := missing + added + different:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""

@@ -13,7 +13,7 @@ import torch
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.regions import byte_view
 
-_WORTH_THREADS = 1 << 24  # bytes
+_WORTH_THREADS = 8  # tensors
 
 
 def fingerprint_of(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, str]) -> str:
@@ -32,15 +32,16 @@ def fingerprint_of(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, st
     names: dict[str, list[str]] = {name: [name] for name in tensors}
     for alias, name in aliases.items():
         names[name].append(alias)
-    if sum(tensor.nbytes for tensor in tensors.values()) > _WORTH_THREADS:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing leaves the interpreter to others
-            digests = dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
+
+    def line(name: str) -> str:
+        tensor = tensors[name]  # here, not before: a mapping may make a tensor only when it is asked for
+        return json.dumps([sorted(names[name]), dtype_name(tensor.dtype), list(tensor.shape), _digest(tensor)])
+
+    if len(tensors) < _WORTH_THREADS:
+        lines = sorted(map(line, tensors))
     else:
-        digests = {name: _digest(tensor) for name, tensor in tensors.items()}
-    lines = sorted(
-        json.dumps([sorted(names[name]), dtype_name(tensor.dtype), list(tensor.shape), digests[name]])
-        for name, tensor in tensors.items()
-    )
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing leaves the interpreter to others
+            lines = sorted(pool.map(line, tensors))
     return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.record import Record
+from zoo.weights.checkpoint import CastRecord
 from zoo.weights.reading import read
 from zoo.weights.shards import files_of
 
@@ -35,6 +36,7 @@ class Inspection:
         aliases: names that stand for a tensor of another name.
         record: what the weights were trained on, if the file says so.
         tensors: every tensor.
+        casts: each change of precision that the weights went through, as far as it is known.
     """
 
     file: str
@@ -44,6 +46,7 @@ class Inspection:
     aliases: dict[str, str]
     record: Record | None
     tensors: tuple[TensorFact, ...]
+    casts: tuple[CastRecord, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -73,4 +76,5 @@ def inspect(path: str | PathLike[str]) -> Inspection:
         aliases=dict(checkpoint.aliases),
         record=artifact.record if artifact else None,
         tensors=tuple(facts),
+        casts=artifact.casts if artifact else (),
     )

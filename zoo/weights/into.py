@@ -1,0 +1,218 @@
+"""load_into: the weights of a file into a model that there is, wholly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import SpecError, WeightsError
+from zoo.kinds import PARTS
+from zoo.model import Model
+from zoo.spec import normalise, parse
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.files import refuse_other_function
+from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
+from zoo.weights.reading import read, read_verified
+
+
+def plan_load(
+    model: nn.Module,
+    path: str | PathLike[str],
+    *,
+    allow_missing: Patterns = (),
+    allow_unexpected: Patterns = (),
+    allow_changed: Patterns = (),
+    allow_lossy: bool = False,
+    verify: bool | str = False,
+) -> LoadPlan:
+    """Tell what :func:`load_into` would do with the same arguments, and do nothing.
+
+    Returns:
+        The plan. It lists what does not fit; ``plan.fits`` tells whether the file can be loaded, ``print(plan)`` why
+        not.
+
+    Raises:
+        WeightsError: as :func:`load_into`, but not for tensors that do not fit.
+        SpecError: the file says that its weights are of a model that computes something else.
+
+    >>> import zoo
+    >>> path = zoo.save(zoo.build("lenet", weights="digits"), "digits.pt")
+    >>> print(plan_load(zoo.build("lenet", num_classes=5), path, allow_missing="head.*"))
+    digits.pt: 8 of 10 tensors are loaded
+      kept as they are (2): head.fc.weight float32[10, 84] for float32[5, 84], head.fc.bias float32[10] for float32[5]
+    """
+    return _prepare(model, path, allow_missing, allow_unexpected, allow_changed, allow_lossy, verify).plan
+
+
+def load_into(
+    model: nn.Module,
+    path: str | PathLike[str],
+    *,
+    allow_missing: Patterns = (),
+    allow_unexpected: Patterns = (),
+    allow_changed: Patterns = (),
+    allow_lossy: bool = False,
+    verify: bool | str = False,
+) -> LoadPlan:
+    """Put the weights of a file into a model that there is, wholly or not at all.
+
+    All is planned and checked first; then the values are copied into the model's own tensors, which stay the same
+    objects with the same device, dtype and strides, so that optimisers and ties stay right. If anything fails, even
+    half-way, every tensor has its old value. Modes, ``requires_grad`` and gradients are not touched. Values are taken
+    as they are, NaN included.
+
+    Args:
+        model: a model of zoo or any other module, on any device.
+        path: the file; it needs no spec, and the model needs none.
+        allow_missing: shell patterns of names in the model, ``"head.*"``, that stay as they are where the file lacks
+            them or has them in another shape.
+        allow_unexpected: shell patterns of names in the file that are left out where the model lacks them.
+        allow_changed: shell patterns of what may be otherwise in the spec of the file than in the model's,
+            ``"backbone.activation"`` or ``"neck*"``. A part that stays as it is altogether may be.
+        allow_lossy: whether the model's precision may lose values that matter.
+        verify: as for :func:`zoo.load`.
+
+    Returns:
+        What was done. The model gets the training record of the file if all of it came from there.
+
+    Raises:
+        TensorMismatchError: the tensors are not those of the model; nothing was changed.
+        LossyCastError: the model's precision would lose values that matter.
+        PatternError: a pattern fits nothing.
+        SpecError: the file says that its weights are of a model that computes something else.
+        FingerprintError: ``verify`` found another fingerprint, or the file carries none.
+        FileFormatError: the file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+        WeightsError: the model cannot be written to: it is on the meta device, or its tensors are not its own.
+    """
+    prepared = _prepare(model, path, allow_missing, allow_unexpected, allow_changed, allow_lossy, verify)
+    prepared.plan.require()
+    _commit(prepared.values(), prepared.plan.path)
+    artifact, module = prepared.checkpoint.artifact, prepared.module
+    if isinstance(module, Model) and artifact is not None and not prepared.plan.kept:
+        module.record = artifact.record
+    return prepared.plan
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    module: nn.Module
+    own: Mapping[str, torch.Tensor]
+    checkpoint: Checkpoint
+    given: Mapping[str, torch.Tensor]
+    plan: LoadPlan
+
+    def values(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each tensor of the model that changes with its new values, ready to be copied."""
+        aliases = self.plan.ties
+        sources = {aliases.get(name, name): self.given[name] for name in self.plan.loaded if name in self.given}
+        return [
+            (self.own[name], value.detach().to(self.own[name].dtype).to(self.own[name].device))
+            for name, value in sources.items()
+        ]
+
+
+def _prepare(
+    model: nn.Module,
+    path: str | PathLike[str],
+    allow_missing: Patterns,
+    allow_unexpected: Patterns,
+    allow_changed: Patterns,
+    allow_lossy: bool,
+    verify: bool | str,
+) -> _Prepared:
+    path = Path(path)
+    module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    own = _own_tensors(module, path)
+    checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
+    given = checkpoint.state_dict()
+    planned = plan(
+        own,
+        given,
+        path,
+        allow_missing=allow_missing,
+        allow_unexpected=allow_unexpected,
+        allow_lossy=allow_lossy,
+    )
+    if isinstance(module, Model):
+        _refuse_other_model(module, own, checkpoint, planned, allow_changed)
+    return _Prepared(module, own, checkpoint, given, planned)
+
+
+def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a module by the names of its state dict, the very objects that it computes with."""
+    if not isinstance(module, nn.Module):
+        raise WeightsError(path, f"found a {type(module).__name__!r} to load into; expected a torch.nn.Module")
+    state = module.state_dict(keep_vars=True)
+    there = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    for name, tensor in state.items():
+        if id(tensor) not in there:
+            kind = type(tensor).__name__
+            raise WeightsError(
+                path,
+                f"the model's state_dict() has {name!r} ({kind}), which is none of its parameters and buffers; "
+                "use its own load_state_dict",
+            )
+        if tensor.is_meta:
+            raise WeightsError(
+                path, f"{name!r} of the model is on the meta device, where nothing has values; use zoo.load instead"
+            )
+    return state
+
+
+def _refuse_other_model(
+    model: Model, own: Mapping[str, torch.Tensor], checkpoint: Checkpoint, planned: LoadPlan, allow_changed: Patterns
+) -> None:
+    if checkpoint.artifact is None:
+        return
+    try:
+        saved, parsed = normalise(checkpoint.artifact.spec), parse(model.spec)
+    except SpecError:
+        return  # one of them needs what is not installed here; that the tensors fit is all that can be checked
+    wanted = parsed.dump()
+    specs = saved, wanted
+    parts = [(kind, spec[kind] or {}) for spec in specs for kind in spec]
+    places = dict.fromkeys(place for kind, part in parts for place in (kind, *(f"{kind}.{key}" for key in part)))
+    changed = set(allowed(allow_changed, "allow_changed", places, "part of the spec", planned.path))
+    kept = {name if isinstance(name, str) else name.name for name in planned.kept}
+    names = checkpoint.state_dict()
+    for kind in PARTS:
+        ours, theirs = _below(kind, own), _below(kind, names)
+        stays = bool(ours) and kept.issuperset(ours)  # a new head
+        ends = any(_ends_before(kind, spec) for spec in specs) and set(planned.ignored).issuperset(theirs)
+        if stays or (ends and not ours):
+            changed.add(kind)
+    refuse_other_function(parsed, checkpoint, "name it in allow_changed if that is meant", changed)
+
+
+def _ends_before(kind: str, spec: Mapping[str, Any]) -> bool:
+    return all(spec[later] is None for later in PARTS[PARTS.index(kind) :])
+
+
+def _below(kind: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(f"{kind}.")]
+
+
+def _commit(changes: list[tuple[torch.Tensor, torch.Tensor]], path: str) -> None:
+    """Copy new values into tensors; if one fails, every tensor gets its old values back."""
+    before: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with torch.no_grad():
+        try:
+            for tensor, value in changes:
+                before.append((tensor, tensor.detach().clone()))
+                tensor.copy_(value)
+        except BaseException as error:
+            for tensor, value in before:
+                with suppress(RuntimeError):  # one that refuses to be written to was not written to
+                    tensor.copy_(value)
+            if isinstance(error, RuntimeError):
+                reason = str(error).strip().partition("\n")[0]
+                raise WeightsError(path, f"could not be loaded, the model is as it was: {reason}") from error
+            raise
