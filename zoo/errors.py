@@ -146,7 +146,8 @@ class WeightsError(ZooError):
 
     def __init__(self, path: str | PathLike[str], message: str) -> None:
         self.path = fspath(path)
-        super().__init__(f"{self.path}: {message}" if self.path else message)
+        shown = _printable(message)
+        super().__init__(f"{self.path}: {shown}" if self.path else shown)
 
 
 class FileFormatError(WeightsError):
@@ -395,3 +396,9 @@ class ScaffoldError(ZooError):
 def _some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _printable(message: str, most: int = 4000) -> str:
+    """Return a message that may quote a stranger's file as a terminal can show it: no escape sequences, no novels."""
+    shown = message if len(message) <= most else f"{message[:most]}…"
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in shown)

@@ -181,13 +181,13 @@ def with_artifact(source: Path, target: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("not json", FileFormatError, "its description is damaged: JSON: Invalid JSON"),
+        ("not json", FileFormatError, "its description is damaged: JSON: its JSON is damaged"),
         ("[]", FileFormatError, "its description is damaged"),
-        ('{"spec": 3, "lock": {}}', FileFormatError, "its description is damaged: spec: Input should be an object"),
+        ('{"spec": 3, "lock": {}}', FileFormatError, "its description is damaged: spec: Input should be a valid dict"),
         (
             '{"spec": {"backbone": "lenet"}, "lock": {}, "aliases": {"a": "b"}}',
             FileFormatError,
-            "other names stand for tensors that are not there: b",
+            "other names stand for tensors that are not there: 'b'",
         ),
         ('{"spec": {"backbone": {"type": "os.system"}}, "lock": {"evil-zoo": "1"}}', WeightsError,
          r"pip install evil-zoo==1 \(backbone 'os.system'\)"),

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from zoo.errors import FileFormatError, ZooError
 from zoo.record import Record
 from zoo.weights.fingerprint import fingerprint_of
+from zoo.weights.strictjson import strict_json
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -25,6 +27,10 @@ METADATA_KEY = "zoo"
 # What pip could be told to install goes into messages: nothing else may stand there.
 _ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)]
 _Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.!+_-]*$", max_length=100)]
+
+_MAX_LOCK = 100  # looking for what is installed takes time for each
+_MAX_SPEC = 10_000
+_MAX_DEPTH = 50
 
 
 class Port(BaseModel):
@@ -77,12 +83,12 @@ class Artifact(BaseModel):
 
     zoo: Literal[1] = 1
     spec: dict[str, Any]
-    lock: dict[_ProjectName, _Version]
+    lock: Annotated[dict[_ProjectName, _Version], Len(max_length=_MAX_LOCK)]
     aliases: dict[str, str] = {}
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     record: Record | None = None
-    fingerprint: str | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:._-]+$", max_length=200)] | None = None
     casts: tuple[CastRecord, ...] = ()
 
     def dump(self) -> str:
@@ -90,18 +96,31 @@ class Artifact(BaseModel):
         return self.model_dump_json(exclude_none=False)
 
     @classmethod
-    def parse(cls, text: str | bytes, path: str | PathLike[str]) -> Artifact:
+    def parse(cls, text: Any, path: str | PathLike[str]) -> Artifact:
         """Read the JSON of a record.
+
+        Args:
+            text: the JSON, as text or as its bytes; anything else is an error of the file.
+            path: how the file is called in errors.
 
         Raises:
             FileFormatError: it is not one; ``path`` is named.
         """
+        if not isinstance(text, str | bytes):
+            raise FileFormatError(path, f"its description is damaged: it is {type(text).__name__}, not text")
         try:
-            return cls.model_validate_json(text)
+            # pydantic's own parser takes a key twice, NaN and any amount of memory
+            told = strict_json(text if isinstance(text, bytes) else text.encode())
+            _refuse_huge_spec(told)
+            return cls.model_validate(told)
+        except UnicodeEncodeError:
+            raise FileFormatError(path, "its description is damaged: JSON: it is not Unicode text") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise FileFormatError(path, f"its description is damaged: {where or 'JSON'}: {first['msg']}") from error
+        except ValueError as error:
+            raise FileFormatError(path, f"its description is damaged: JSON: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -193,3 +212,26 @@ def tied(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """
     firsts: dict[int, str] = {}
     return {name: firsts[id(t)] for name, t in state.items() if firsts.setdefault(id(t), name) != name}
+
+
+def _refuse_huge_spec(told: Any) -> None:
+    """Refuse a spec that no model needs before anything walks through it by recursion or compares its names.
+
+    Raises:
+        ValueError: it holds too many values or is nested too deeply.
+    """
+    level = [told.get("spec")] if isinstance(told, dict) else []
+    count = 0
+    for _ in range(_MAX_DEPTH):
+        count += len(level)
+        if not level:
+            return
+        if count > _MAX_SPEC:
+            raise ValueError(f"its spec holds more than {_MAX_SPEC} values, which no model needs")
+        level = [
+            part
+            for each in level
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+    raise ValueError(f"its spec is nested more than {_MAX_DEPTH} deep, which no model needs")

@@ -17,7 +17,7 @@ import torch
 from zoo.errors import FileFormatError
 from zoo.weights.dtypes import BY_SAFETENSORS, BY_TORCH
 from zoo.weights.regions import MAX_DIMS, Region
-from zoo.weights.strictjson import MAX_LENGTH, strict_json
+from zoo.weights.strictjson import MAX_LENGTH, brief, strict_json
 
 _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
@@ -92,7 +92,7 @@ def _parse(file: BinaryIO, size: int) -> Header:
     for region in regions:
         if region.offset != end:
             what = "overlaps the one before" if region.offset < end else f"leaves {region.offset - end} bytes unused"
-            raise ValueError(f"{region.name!r} {what}")
+            raise ValueError(f"{brief(region.name)} {what}")
         end += region.nbytes
     if end != size:
         raise ValueError(f"its tensors end at byte {end}, the file at byte {size}")
@@ -101,19 +101,23 @@ def _parse(file: BinaryIO, size: int) -> Header:
 
 def _region(name: str, told: Any, begin: int) -> Region:
     if not isinstance(told, dict) or told.keys() != _FIELDS:
-        found = sorted(told) if isinstance(told, dict) else type(told).__name__
-        raise ValueError(f"{name!r} is described by {found}; expected {sorted(_FIELDS)}")
+        found = (
+            ", ".join(map(brief, sorted(told)[:5])) + ("…" * (len(told) > 5)) if isinstance(told, dict) else brief(told)
+        )
+        raise ValueError(f"{brief(name)} is described by {found}; expected {sorted(_FIELDS)}")
     known = BY_SAFETENSORS.get(told["dtype"]) if isinstance(told["dtype"], str) else None
     if known is None:
-        raise ValueError(f"{name!r} has the dtype {told['dtype']!r}; known are {', '.join(BY_SAFETENSORS)}")
+        raise ValueError(f"{brief(name)} has the dtype {brief(told['dtype'])}; known are {', '.join(BY_SAFETENSORS)}")
     shape, offsets = _sizes(told["shape"]), _sizes(told["data_offsets"])
     if shape is None or len(shape) > MAX_DIMS:
-        raise ValueError(f"{name!r} has no shape of at most {MAX_DIMS} dimensions")
+        raise ValueError(f"{brief(name)} has no shape of at most {MAX_DIMS} dimensions")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{name!r} has no data_offsets, a begin and an end")
+        raise ValueError(f"{brief(name)} has no data_offsets, a begin and an end")
     needed = math.prod(shape) * known.torch.itemsize
     if offsets[1] - offsets[0] != needed:
-        raise ValueError(f"{name!r} has {offsets[1] - offsets[0]} bytes; {told['dtype']} {list(shape)} needs {needed}")
+        raise ValueError(
+            f"{brief(name)} has {offsets[1] - offsets[0]} bytes; {told['dtype']} {list(shape)} needs {needed}"
+        )
     return Region(name, known.torch, shape, begin + offsets[0])
 
 

@@ -51,7 +51,8 @@ def read_external(
         raise FileFormatError(path, str(error)) from None
     tensors: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
-    seen: dict[tuple[int, int], str] = {}
+    own = path.stat()
+    seen = {(own.st_dev, own.st_ino): "this file"}
     for rank, location in enumerate(sorted(by_file, key=lambda each: -needed[each])):
         here = {name: wanted[name] for name in by_file[location]}
         with _opened(path, location, here) as file:

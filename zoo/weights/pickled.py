@@ -11,13 +11,23 @@ Source: the opcodes of the Python standard library's ``pickletools``.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from zoo.weights.strictjson import brief, is_unicode
 
 MAX_LENGTH = 16_000_000
 """How long a pickle may be, in bytes, tensors not counted: a hundred thousand of them need less."""
+
+MAX_STEPS = 2_000_000
+"""How many instructions it may have: a tensor takes about 32, a hostile one makes 80 bytes of memory of each byte."""
+
+_MAX_NAME = 1000  # letters: names are put together, and a long one may be used again and again
+_MAX_NUMBER = 16  # bytes; the number at the beginning of the older format has 10
 
 
 class Wanted(NamedTuple):
@@ -32,7 +42,7 @@ class Stored(NamedTuple):
     identity: Any
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True, repr=False)
 class Called:
     """What a pickle would make by calling ``function``; it is not called.
 
@@ -41,20 +51,45 @@ class Called:
         arguments: what it would be called with.
         state: what the result would get as its attributes, if anything.
         items: what would be put into it by key.
+        values: what would be put into it without a key.
     """
 
     function: str
     arguments: tuple[Any, ...]
     state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
+    items: dict[Any, Any] | None = None
+    values: list[Any] | None = None
+
+
+def contents(value: Any) -> Iterator[Any]:
+    """Give a value and everything within it, outermost first, each thing once: it may hold itself, or much twice."""
+    seen, waiting = {id(value)}, deque([value])
+    while waiting:
+        each = waiting.popleft()
+        yield each
+        inside: Iterable[Any] = ()
+        if isinstance(each, Called):
+            inside = (each.arguments, each.state, each.items, each.values)
+        elif isinstance(each, Stored):
+            inside = (each.identity,)
+        elif isinstance(each, list | tuple | dict):
+            inside = each.values() if isinstance(each, dict) else each
+        for part in inside:
+            if isinstance(part, Called | list | tuple | dict) and id(part) not in seen:
+                seen.add(id(part))
+                waiting.append(part)
 
 
 class PickleError(ValueError):
     """A pickle is damaged, or does what no state dict needs."""
 
 
-def read_pickle(stream: BytesIO) -> Any:
+def read_pickle(stream: BytesIO, most: int = MAX_STEPS) -> Any:
     """Read one pickle from a stream, which is left at the byte after it.
+
+    Args:
+        stream: what is to be read.
+        most: how many instructions it may have.
 
     Returns:
         What it describes: numbers, text, lists, tuples and dicts as they are, all else as the records above.
@@ -62,12 +97,13 @@ def read_pickle(stream: BytesIO) -> Any:
     Raises:
         PickleError: the stream ends too early, or holds no pickle that this machine knows.
     """
-    machine = _Machine()
+    machine = _Machine(most)
     try:
-        for code, argument, _ in pickletools.genops(stream):
-            if code.name == "STOP":
-                return machine.pop()
-            machine.step(code.name, argument)
+        while code := stream.read(1):
+            if code == b".":
+                return machine.result()
+            name, reader = _words()[code]
+            machine.step(name, None if reader is None else reader(stream))
     except PickleError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, UnicodeError) as error:
@@ -75,9 +111,29 @@ def read_pickle(stream: BytesIO) -> Any:
     raise PickleError("its pickle ends too early")
 
 
+@cache
+def _words() -> Mapping[bytes, tuple[str, Callable[[BytesIO], Any] | None]]:
+    """Return the instructions that are known here, each with what reads its argument; the others are not even read."""
+    known = _PUSHED | _FIXED.keys() | _TUPLES.keys() | _OTHERS
+    words = {each.code.encode("latin-1"): each for each in pickletools.opcodes}
+    return _Words(
+        {code: (w.name, w.arg.reader if w.arg else None) for code, w in words.items() if w.name in known},
+        {code: w.name for code, w in words.items()},
+    )
+
+
+class _Words(dict[bytes, tuple[str, Callable[[BytesIO], Any] | None]]):
+    def __init__(self, known: Mapping[bytes, tuple[str, Callable[[BytesIO], Any] | None]], names: Mapping[bytes, str]):
+        super().__init__(known)
+        self.names = names
+
+    def __missing__(self, code: bytes) -> NoReturn:
+        raise PickleError(f"its pickle uses {self.names.get(code, repr(code))}, which no state dict needs")
+
+
 _PUSHED = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING",
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _FIXED: dict[str, Callable[[], Any]] = {
@@ -89,27 +145,42 @@ _FIXED: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": lambda: Called("builtins.set", ()),
 }
+_NUMBERS = {"LONG", "LONG1", "LONG4", "INT"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OTHERS = {
+    "PROTO", "FRAME", "MARK", "BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GET", "TUPLE",
+    "LIST", "DICT", "APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS", "FROZENSET", "GLOBAL", "STACK_GLOBAL",
+    "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "BINPERSID", "PERSID",
+}  # fmt: skip
 _MARK = object()
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
+        self.steps = 0
 
     def step(self, name: str, argument: Any) -> None:  # noqa: PLR0912, PLR0915 - one branch an instruction
         stack = self.stack
+        self.steps += 1
+        if self.steps > self.most:
+            raise PickleError(f"its pickle has more than {self.most} instructions")
         if name in _PUSHED:
+            if name in _NUMBERS and argument.bit_length() > 8 * _MAX_NUMBER:
+                raise PickleError(f"its pickle has a number of {argument.bit_length() // 8 + 1} bytes")
+            if isinstance(argument, str) and not is_unicode(argument):
+                raise PickleError(f"its text {brief(argument)} is not Unicode text")
             stack.append(argument)
         elif name in _FIXED:
             stack.append(_FIXED[name]())
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[int(argument)] = self.top()
+            self.remember(argument)
         elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = self.top()
+            self.remember(len(self.memo))
         elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[int(argument)])
+            stack.append(self.remembered(argument))
         elif name == "MARK":
             stack.append(_MARK)
         elif name in _TUPLES:
@@ -120,19 +191,24 @@ class _Machine:
         elif name == "LIST":
             stack.append(self.to_mark())
         elif name == "DICT":
-            stack.append(dict(_pairs(self.to_mark())))
+            flat = self.to_mark()
+            stack.append({})
+            self.set_items(flat)
         elif name in ("APPEND", "APPENDS", "ADDITEMS"):
             values = [self.pop()] if name == "APPEND" else self.to_mark()
-            if isinstance(self.top(), list):
-                self.top().extend(values)
-            elif not isinstance(self.top(), Called):
+            target = self.top()
+            if isinstance(target, Called):
+                target.values = target.values or []
+                target = target.values
+            if not isinstance(target, list):
                 raise PickleError("its pickle is damaged (it appends to what is no list)")
+            target.extend(values)
         elif name in ("SETITEM", "SETITEMS"):
             self.set_items(list(reversed([self.pop(), self.pop()])) if name == "SETITEM" else self.to_mark())
         elif name == "FROZENSET":
             stack.append(Called("builtins.frozenset", (self.to_mark(),)))
         elif name == "GLOBAL":
-            stack.append(Wanted(argument.replace(" ", ".", 1)))
+            stack.append(Wanted(_text(argument.replace(" ", ".", 1))))
         elif name == "STACK_GLOBAL":
             attribute, module = self.pop(), self.pop()
             stack.append(Wanted(f"{_text(module)}.{_text(attribute)}"))
@@ -141,17 +217,15 @@ class _Machine:
             stack.append(_called(function, arguments))
         elif name == "NEWOBJ_EX":
             keywords, arguments, function = self.pop(), self.pop(), self.pop()
-            stack.append(_called(function, (*arguments, keywords)))
+            stack.append(_called(function, arguments))
+            stack[-1].values = [keywords]
         elif name == "BUILD":
-            state = self.pop()
-            if isinstance(self.top(), Called):
-                self.top().state = state
+            state, target = self.pop(), self.top()
+            if not isinstance(target, Called) or target.state is not None:
+                raise PickleError("its pickle is damaged (it gives attributes to what can have none, or has some)")
+            target.state = state
         elif name in ("BINPERSID", "PERSID"):
             stack.append(Stored(self.pop() if name == "BINPERSID" else argument))
-        elif name == "POP":
-            self.pop()
-        elif name not in ("PROTO", "FRAME"):
-            raise PickleError(f"its pickle uses {name}, which no state dict needs")
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -162,6 +236,27 @@ class _Machine:
         if not self.stack:
             raise PickleError("its pickle is damaged (it takes what is not there)")
         return self.stack[-1]
+
+    def result(self) -> Any:
+        value = self.pop()
+        if self.stack:
+            raise PickleError("its pickle is damaged (it makes more than it gives)")
+        return value
+
+    def remember(self, index: int) -> None:
+        # Who writes pickles numbers what they remember from 0 or 1; numbers at will could fill any memory, or be made
+        # to fall into one place of a table.
+        if not 0 <= index <= self.steps:
+            raise PickleError(f"its pickle remembers as number {index} what is at most the {self.steps}th")
+        self.memo.extend([_MARK] * (index + 1 - len(self.memo)))
+        value = self.memo[index] = self.top()
+        if value is _MARK:
+            raise PickleError("its pickle is damaged (it remembers what is not there)")
+
+    def remembered(self, index: int) -> Any:
+        if not 0 <= index < len(self.memo) or self.memo[index] is _MARK:
+            raise PickleError("its pickle is damaged (it takes what it does not remember)")
+        return self.memo[index]
 
     def to_mark(self) -> list[Any]:
         for index in range(len(self.stack) - 1, -1, -1):
@@ -174,23 +269,28 @@ class _Machine:
     def set_items(self, flat: list[Any]) -> None:
         target = self.top()
         if isinstance(target, Called):
+            target.items = target.items or {}
             target = target.items
         if not isinstance(target, dict):
             raise PickleError("its pickle is damaged (it puts items into what is no dict)")
         for key, value in _pairs(flat):
             if key in target:
-                raise PickleError(f"its pickle has the key {key!r} twice")
+                raise PickleError(f"its pickle has the key {brief(key)} twice")
             target[key] = value
 
 
-def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+def _pairs(flat: list[Any]) -> Iterator[tuple[str | bytes, Any]]:
+    """Give keys and values; a key that is no text comes as the bytes of what it looks like.
+
+    Numbers can be chosen so that a table of them takes quadratic time; texts and bytes are hashed with a secret.
+    """
     if len(flat) % 2:
         raise PickleError("its pickle is damaged (a key has no value)")
     for key, value in zip(flat[::2], flat[1::2], strict=True):
         # Hashing anything else may recurse without end.
-        if not isinstance(key, str | int | float | bytes | None):
+        if not isinstance(key, str | int | float | None):
             raise PickleError(f"its pickle has a dict with a key of type {type(key).__name__}")
-        yield key, value
+        yield key if isinstance(key, str) else repr(key).encode(), value
 
 
 def _called(function: Any, arguments: Any) -> Called:
@@ -200,6 +300,6 @@ def _called(function: Any, arguments: Any) -> Called:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
         raise PickleError("its pickle is damaged (it asks for what has no name)")
     return value

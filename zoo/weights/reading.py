@@ -11,6 +11,7 @@ from zoo import kinds
 from zoo.errors import FileFormatError, FingerprintError, ZooError
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.fingerprint import fingerprint_of
+from zoo.weights.strictjson import brief
 
 
 def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
@@ -27,7 +28,8 @@ def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
     path = Path(path)
     reader = format_of(path)
     if not path.is_file():
-        raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else "there is no such file")
+        found = "there is no such file" if not path.exists() else "is no ordinary file"
+        raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else found)
     try:
         checkpoint = reader.read(path, mapped=mapped)
     except ZooError:
@@ -37,10 +39,12 @@ def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
         raise FileFormatError(path, f"cannot be read: {type(error).__name__}: {reason}") from error
     shadowed = sorted(checkpoint.aliases.keys() & checkpoint.tensors.keys())
     if shadowed:
-        raise FileFormatError(path, f"{shadowed[0]!r} is a tensor and stands for another one")
+        raise FileFormatError(path, f"{brief(shadowed[0])} is a tensor and stands for another one")
     lost = sorted(first for first in set(checkpoint.aliases.values()) if first not in checkpoint.tensors)
     if lost:
-        raise FileFormatError(path, f"other names stand for tensors that are not there: {', '.join(lost[:5])}")
+        raise FileFormatError(
+            path, f"other names stand for tensors that are not there: {', '.join(map(brief, lost[:5]))}"
+        )
     return checkpoint
 
 

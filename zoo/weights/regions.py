@@ -15,6 +15,7 @@ from typing import BinaryIO
 import torch
 
 from zoo.errors import FileFormatError
+from zoo.weights.strictjson import brief
 
 MAX_DIMS = 64
 """How many dimensions torch lets a tensor have in most of its operators."""
@@ -25,12 +26,16 @@ MAX_BYTES = 1 << 62
 
 @dataclass(frozen=True)
 class Region:
-    """One tensor in a file: what it is called, what it is, and at which byte it begins."""
+    """One tensor in a file: what it is called, what it is, and at which byte it begins.
+
+    ``itemsize`` is that of the largest dtype of which it is to hold elements, if that is not its own.
+    """
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
+    itemsize: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -104,11 +109,11 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
 def _check(region: Region, path: Path) -> None:
     if len(region.shape) > MAX_DIMS:
         raise FileFormatError(
-            path, f"{region.name!r} has {len(region.shape)} dimensions; at most {MAX_DIMS} are possible"
+            path, f"{brief(region.name)} has {len(region.shape)} dimensions; at most {MAX_DIMS} are possible"
         )
     # Taken one by one: a zero among the dimensions hides how large the others claim to be.
     if math.prod(max(1, n) for n in region.shape) * region.dtype.itemsize > MAX_BYTES:
-        raise FileFormatError(path, f"{region.name!r} has the impossible shape {list(region.shape)}")
+        raise FileFormatError(path, f"{brief(region.name)} has the impossible shape {list(region.shape)}")
 
 
 def _map(file: BinaryIO) -> mmap.mmap:
@@ -123,7 +128,7 @@ def _view(window: mmap.mmap | bytearray, region: Region, path: Path) -> torch.Te
     if not region.nbytes:
         return torch.empty(region.shape, dtype=region.dtype)
     if region.offset + region.nbytes > len(window):
-        raise FileFormatError(path, f"it became shorter while it was read; {region.name!r} ends outside")
+        raise FileFormatError(path, f"it became shorter while it was read; {brief(region.name)} ends outside")
     count = math.prod(region.shape)
     if not _aligned(region):
         raw = torch.frombuffer(window, dtype=torch.uint8, count=region.nbytes, offset=region.offset)
@@ -132,7 +137,7 @@ def _view(window: mmap.mmap | bytearray, region: Region, path: Path) -> torch.Te
 
 
 def _aligned(region: Region) -> bool:
-    return region.offset % region.dtype.itemsize == 0  # kernels may rely on it
+    return region.offset % max(region.itemsize, region.dtype.itemsize) == 0  # kernels may rely on it
 
 
 def _private(file: BinaryIO, region: Region, path: Path) -> torch.Tensor:
@@ -143,6 +148,6 @@ def _private(file: BinaryIO, region: Region, path: Path) -> torch.Tensor:
     while done < len(target):
         count = file.readinto(target[done:])  # type: ignore[attr-defined] # every file opened for reading bytes has it
         if not count:
-            raise FileFormatError(path, f"it became shorter while it was read; {region.name!r} ends outside")
+            raise FileFormatError(path, f"it became shorter while it was read; {brief(region.name)} ends outside")
         done += count
     return tensor

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any, NoReturn
 
 MAX_LENGTH = 10_000_000
 """How many bytes of JSON a file may carry: a hundred thousand tensors need less, and parsing takes far more memory."""
+
+MAX_VALUES = 600_000
+"""How many brackets, braces and commas it may have: a tensor takes about ten, and each makes 90 bytes of memory."""
+
+_BRIEF = 200
+_DIGITS = 100
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def strict_json(text: bytes) -> Any:
@@ -22,10 +31,23 @@ def strict_json(text: bytes) -> Any:
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"its JSON has {len(text)} bytes; at most {MAX_LENGTH} are read")
+    values = sum(map(text.count, (b"[", b"{", b",")))
+    if values > MAX_VALUES:
+        raise ValueError(f"its JSON has {values} brackets and commas; at most {MAX_VALUES} are read")
     try:
-        parsed = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        parsed = json.loads(
+            text.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("its JSON is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("its JSON holds what is not Unicode text") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"its JSON is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -33,16 +55,51 @@ def strict_json(text: bytes) -> Any:
     return parsed
 
 
+def brief(value: Any) -> str:
+    """Return what a stranger's value looks like, short enough for a message.
+
+    >>> brief("n" * 1000)[-5:]
+    "nnn…'"
+    """
+    if isinstance(value, str):
+        return repr(value if len(value) <= _BRIEF else f"{value[:_BRIEF]}…")
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value) if isinstance(value, int | float | None) else type(value).__name__
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be written: a lone surrogate can not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {brief(twice)} is there twice")
     for key in found:
-        if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
-            raise ValueError(f"the key {key!r} is not Unicode text")
+        if not is_unicode(key):
+            raise ValueError(f"the key {brief(key)} is not Unicode text")
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:_BRIEF]} is no number that can be held")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is more than anything can mean")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:

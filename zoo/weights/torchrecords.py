@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from zoo.weights.dtypes import dtype_name
-from zoo.weights.pickled import Called, Stored, Wanted
+from zoo.weights.pickled import Called, Stored, Wanted, contents
+from zoo.weights.regions import MAX_BYTES, MAX_DIMS
+from zoo.weights.strictjson import brief
 
 _STORAGES = {
     "torch.DoubleStorage": torch.float64,
@@ -43,6 +46,13 @@ _NEWER = {
     )
 }
 _DICTS = {"collections.OrderedDict", "collections.defaultdict", "builtins.dict"}
+_HARMLESS = {
+    *(_STORAGES.keys() | _PARAMETERS | _TENSORS | _NEWER.keys() | _DICTS | {_TYPED}),
+    *(f"torch.{dtype_name(d)}" for d in _STORAGES.values()),
+    *("builtins.set", "builtins.frozenset", "torch.Tensor", "torch.nn.parameter.Parameter"),
+    *("torch.Size", "torch.device"),
+}
+"""What state dicts have within; all of it is known by name here, and none is ever called."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class TensorRecord:
     @property
     def nbytes(self) -> int:
         """How many bytes its elements take when each is stored once."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def view(self, storage: torch.Tensor) -> torch.Tensor:
         """Return the tensor, given its storage as a vector of bytes."""
@@ -91,8 +101,21 @@ def as_mapping(value: Any) -> tuple[Mapping[Any, Any], Mapping[str, Any]] | None
     if isinstance(value, dict):
         return value, {}
     if isinstance(value, Called) and value.function in _DICTS:
-        return value.items, value.state if isinstance(value.state, dict) else {}
+        items = value.items or {}
+        if value.function == "collections.OrderedDict" and value.arguments:
+            items = {**_from_pairs(value.arguments), **items}
+        return items, value.state if isinstance(value.state, dict) else {}
     return None
+
+
+def _from_pairs(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """Return what Python 2 made an ordered dict of: a list of lists of a key and a value."""
+    match arguments:
+        case (list(pairs),) if all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in pairs):
+            found = dict(pairs)
+            if len(found) == len(pairs):
+                return found
+    raise ValueError("an ordered dict is made of what is no list of keys and values")
 
 
 def as_tensor(value: Any) -> TensorRecord | None:
@@ -104,31 +127,49 @@ def as_tensor(value: Any) -> TensorRecord | None:
     if not isinstance(value, Called):
         return None
     if value.function in _PARAMETERS:
-        return as_tensor(value.arguments[0])
+        match value.arguments:
+            case (Called(function=function) as inner, *_) if function in _TENSORS | {_TYPED}:
+                return as_tensor(inner)
+        raise ValueError("a parameter holds no tensor")
     if value.function == _TYPED:
-        function, _, arguments, *_ = value.arguments
-        return as_tensor(Called(function.name, arguments))
+        match value.arguments:
+            case (Wanted(name=name), _, tuple(arguments), *_) if name in _TENSORS:
+                return as_tensor(Called(name, arguments))
+        raise ValueError("a tensor of another type holds no tensor")
     if value.function not in _TENSORS:
         return None
-    storage, offset, shape, stride = value.arguments[:4]
+    return _view(value.function, value.arguments)
+
+
+def _view(function: str, arguments: tuple[Any, ...]) -> TensorRecord:
+    if len(arguments) < (7 if function.endswith("v3") else 4):
+        raise ValueError(f"a tensor is described by {len(arguments)} facts")
+    storage, offset, shape, stride = arguments[:4]
     if not isinstance(storage, Stored):
         raise ValueError("a tensor has no storage")
     record = as_storage(storage)
-    dtype, more = record.dtype, value.arguments[6:]
-    if value.function.endswith("v3"):
-        name = value.arguments[6].name if isinstance(value.arguments[6], Wanted) else ""
+    dtype, more = record.dtype, arguments[6:]
+    if function.endswith("v3"):
+        name = arguments[6].name if isinstance(arguments[6], Wanted) else ""
         if name not in _NEWER:
-            raise ValueError(f"a tensor has the dtype {name or value.arguments[6]!r}, which no weights have")
-        dtype, more = _NEWER[name], value.arguments[7:]
+            raise ValueError(f"a tensor has the dtype {name or brief(arguments[6])}, which no weights have")
+        dtype, more = _NEWER[name], arguments[7:]
     flags = more[0] if more and isinstance(more[0], dict) else {}
-    sizes = (offset, *shape, *stride)
-    if len(shape) != len(stride) or len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 62 for n in sizes):
+    if not (
+        isinstance(shape, tuple | list) and isinstance(stride, tuple | list) and len(shape) == len(stride) <= MAX_DIMS
+    ):
         raise ValueError("a tensor has no possible shape, strides and offset")
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *stride)):
+        raise ValueError("a tensor has no possible shape, strides and offset")
+    if 0 in shape and math.prod(max(1, n) for n in shape) * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"a tensor has the impossible shape {list(shape)}")
     found = TensorRecord(
         record, dtype, offset, tuple(shape), tuple(stride), flags.get("conj") is True, flags.get("neg") is True
     )
     if found.end > record.nbytes:
         raise ValueError(f"a tensor ends at byte {found.end} of a storage that has {record.nbytes}")
+    if record.nbytes % dtype.itemsize:
+        raise ValueError(f"a tensor of {dtype_name(dtype)} is a view of {record.nbytes} bytes")
     return found
 
 
@@ -150,7 +191,7 @@ def as_storage(stored: Stored) -> StorageRecord:
     return StorageRecord(key, _STORAGES[name], count * _STORAGES[name].itemsize)
 
 
-def strangers(values: Iterable[Any]) -> list[str]:
-    """Return the names of the classes and functions that values would need, other than dicts and tensors."""
-    names = (v.function if isinstance(v, Called) else v.name for v in values if isinstance(v, Called | Wanted))
-    return [n for n in names if n not in _DICTS | _PARAMETERS | _TENSORS | {_TYPED}]
+def strangers(value: Any) -> list[str]:
+    """Return the names of the classes and functions that a value asks for anywhere, other than those of state dicts."""
+    names = (v.function if isinstance(v, Called) else v.name for v in contents(value) if isinstance(v, Called | Wanted))
+    return [name for name in names if name not in _HARMLESS]
