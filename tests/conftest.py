@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tests_support import PLUGINS, pip_install
 from torch import nn
+
+from zoo import kinds
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,17 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip installed every test distribution."""
     target = tmp_path_factory.mktemp("fleet")
     return pip_install(target, *(PLUGINS / name for name in sorted(p.name for p in PLUGINS.iterdir())))
+
+
+@pytest.fixture
+def backbone() -> Iterator[Callable[[str, type[nn.Module]], None]]:
+    """Register a backbone for the time of a test: ``backbone(name, component)``."""
+    names = []
+
+    def register(name: str, component: type[nn.Module]) -> None:
+        kinds.backbones.register(name, component)
+        names.append(name)
+
+    yield register
+    for name in names:
+        kinds.backbones.unregister(name)

@@ -225,8 +225,12 @@ class NotInvertibleError(WeightsError):
 class MissingSpecError(WeightsError):
     """A file holds tensors but does not say of which model."""
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        super().__init__(path, "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict")
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        reason: str = "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict",
+    ) -> None:
+        super().__init__(path, reason)
 
 
 class MissingProviderError(WeightsError):

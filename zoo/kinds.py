@@ -70,7 +70,13 @@ class Namespace(Protocol):
 
 
 class Format(Protocol):
-    """One weights file format; entries are registered under the file suffix, without its dot."""
+    """One weights file format; entries are registered under the file suffix, without its dot.
+
+    One whose ``write`` cannot do without the model, because the file says how to compute, has besides an attribute
+    ``needs_model = True``. One that writes several files has a method ``tidy(path, kept)``, which removes what earlier
+    artifacts at ``path`` had and is not among the names ``kept``. All files are written into the folder of ``path`` and
+    refer to each other by name alone: ``zoo.convert`` writes them into another folder and moves them.
+    """
 
     def write(self, model: Model | None, checkpoint: Checkpoint, path: Path) -> Path | None:
         """Write an artifact, whole or not at all.

@@ -1,9 +1,8 @@
-"""Writing ONNX: exact and in a stream, the model untouched, one file or two, any size or one, folded on request."""
+"""Writing ONNX: exact and in a stream, the model untouched, one file, two, or twins."""
 
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +12,22 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
+from onnx_files import TOLERANCE, check_weights, difference, initializers, locations, metadata
 from torch import nn
 
 import zoo
-from zoo import kinds
 from zoo.builder import compose
-from zoo.errors import WeightsError
+from zoo.errors import StalePairError, WeightsError
 from zoo.weights import onnxwriter
 from zoo.weights.parity import compare
 from zoo.weights.reading import read
 
-TOLERANCE = 1e-5
 HEAD = {"type": "linear", "num_classes": 2}
 
 
 @pytest.fixture
 def model() -> zoo.Model:
     return zoo.build("resnet-lite", weights="digits")
-
-
-@pytest.fixture
-def backbone():
-    """Register a backbone for the time of a test."""
-    names = []
-
-    def register(name: str, component: type[nn.Module]) -> None:
-        kinds.backbones.register(name, component)
-        names.append(name)
-
-    yield register
-    for name in names:
-        kinds.backbones.unregister(name)
-
-
-def difference(model: zoo.Model, path: Path, *shape: int) -> float:
-    x = torch.randn(shape)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (ran,) = session.run(None, {"image": x.numpy()})
-    with torch.no_grad():
-        expected = model.eval()(x)
-    return ((torch.from_numpy(ran) - expected).abs().max() / max(1.0, expected.abs().max())).item()
-
-
-def initializers(path: Path) -> dict[str, Any]:
-    """Return what onnx itself reads, external data included."""
-    return {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
-
-
-def metadata(path: Path) -> dict[str, str]:
-    return {p.key: p.value for p in onnx.load(path, load_external_data=False).metadata_props}
-
-
-def check_weights(model: zoo.Model, path: Path) -> None:
-    """Check that onnx reads the same bytes for each tensor that the graph is said to hold."""
-    found, held = initializers(path), json.loads(metadata(path)["zoo.initializers"])
-    assert len(held) > 10
-    state = model.state_dict()
-    for name, initializer in held.items():
-        assert state[name].numpy().tobytes() == found[initializer].tobytes()
-
-
-def locations(path: Path) -> dict[str, dict[str, str]]:
-    graph = onnx.load(path, load_external_data=False).graph
-    return {i.name: {e.key: e.value for e in i.external_data} for i in graph.initializer if i.external_data}
 
 
 def test_a_file_says_nothing_of_how_it_was_made(model: zoo.Model, tmp_path: Path) -> None:
@@ -198,40 +150,6 @@ def test_hooks_of_a_component_are_part_of_what_it_computes(backbone, tmp_path: P
     assert difference(zoo.load(path), path, 2, 3, 16, 16) <= TOLERANCE
 
 
-def test_nothing_is_printed_or_logged_and_an_older_operator_set_is_met(
-    model: zoo.Model, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.DEBUG):
-        path = zoo.save(model, tmp_path / "net.onnx", opset=17)
-    assert capfd.readouterr() == ("", "")
-    assert caplog.records == []
-    proto = onnx.load(path)
-    assert [(o.domain, o.version) for o in proto.opset_import] == [("", 17)]
-    onnx.checker.check_model(path, full_check=True)
-    check_weights(model, path)
-    assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
-    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
-
-
-def test_a_newer_operator_set_is_met(model: zoo.Model, tmp_path: Path) -> None:
-    path = zoo.save(model, tmp_path / "net.onnx", opset=22)
-    assert [(o.domain, o.version) for o in onnx.load(path).opset_import] == [("", 22)]
-    assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
-    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
-
-
-def test_an_operator_set_that_cannot_be_had_is_an_error(model: zoo.Model, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"asked for opset 13, torch gave 18, .*No Adapter.*; 18 to \d\d work"):
-        zoo.save(model, tmp_path / "net.onnx", opset=13)
-    for wrong in (0, 6, 999, -1):
-        with pytest.raises(WeightsError, match=rf"found opset {wrong}; 18 to \d\d work, and some graphs from 15 on"):
-            zoo.save(model, tmp_path / "net.onnx", opset=wrong)
-    for odd in (True, "17", 17.0):
-        with pytest.raises(WeightsError, match=rf"found opset {odd!r}; expected a whole number, 18 to \d\d"):
-            zoo.save(model, tmp_path / "net.onnx", opset=odd)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_is_too_large_for_one_file_goes_into_a_data_file(
     model: zoo.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +165,7 @@ def test_what_is_too_large_for_one_file_goes_into_a_data_file(
     onnx.checker.check_model(path, full_check=True)
     check_weights(model, path)
     assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
+    assert compare(model.state_dict(), zoo.load(path, verify=True).state_dict()).holds
     zoo.save(model, path)
     assert (path.read_bytes(), data.read_bytes()) == (first, content)
     with torch.no_grad():
@@ -306,7 +225,8 @@ def test_twins_share_one_copy_of_the_weights(absolute: bool, model: zoo.Model, t
     onnx.checker.check_model(path, full_check=True)
     check_weights(model, path)
     assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
-    assert compare(model.state_dict(), zoo.load(twin).state_dict()).holds
+    for each in (path, twin):
+        assert compare(model.state_dict(), zoo.load(each, verify=True).state_dict()).holds
     assert metadata(path)["zoo.weights"] == "net.safetensors"
     assert json.loads(metadata(path)["zoo"])["fingerprint"] == read(twin).artifact.fingerprint == zoo.fingerprint(model)
     held = json.loads(metadata(path)["zoo.initializers"])
@@ -318,10 +238,22 @@ def test_twins_share_one_copy_of_the_weights(absolute: bool, model: zoo.Model, t
 def test_twins_of_any_precision_hold_the_same_bits(dtype: torch.dtype, model: zoo.Model, tmp_path: Path) -> None:
     model.to(dtype)
     path = zoo.save(model, tmp_path / "net.onnx", weights="net.safetensors")
-    assert compare(model.state_dict(), zoo.load(tmp_path / "net.safetensors").state_dict()).holds
+    for each in (path, tmp_path / "net.safetensors"):
+        assert compare(model.state_dict(), zoo.load(each).state_dict()).holds
     graph = {i.name: i for i in onnx.load(path).graph.initializer}
     for name, initializer in json.loads(metadata(path)["zoo.initializers"]).items():
         assert graph[initializer].raw_data == model.state_dict()[name].view(torch.uint8).numpy().tobytes()
+
+
+def test_a_twin_that_was_saved_alone_again_is_noticed(model: zoo.Model, tmp_path: Path) -> None:
+    path = zoo.save(model, tmp_path / "net.onnx", weights="net.safetensors")
+    with torch.no_grad():
+        model.head.fc.bias.add_(1)
+    zoo.save(model, tmp_path / "net.safetensors")
+    with pytest.raises(StalePairError, match=zoo.fingerprint(model)):
+        zoo.load(path)
+    zoo.save(model, path, weights="net.safetensors")
+    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
 
 
 def test_weights_elsewhere_or_of_another_kind_are_an_error(model: zoo.Model, tmp_path: Path) -> None:
@@ -338,60 +270,6 @@ def test_weights_elsewhere_or_of_another_kind_are_an_error(model: zoo.Model, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def shape_of(value: onnx.ValueInfoProto) -> list[str | int]:
-    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-
-
-def test_the_size_may_vary_where_the_spec_states_one(model: zoo.Model, tmp_path: Path) -> None:
-    path = zoo.save(model, tmp_path / "net.onnx", dynamic_size=True)
-    assert shape_of(onnx.load(path).graph.input[0]) == ["batch", 1, "height", "width"]
-    assert read(path).artifact.inputs[0].shape == ("batch", 1, "height", "width")
-    model.backbone.register_forward_pre_hook(lambda *_: None)
-    for shape in ((3, 1, 32, 32), (1, 1, 48, 96)):
-        assert difference(model, path, *shape) <= TOLERANCE
-    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
-
-
-def test_the_size_is_fixed_where_it_is_asked_for(model: zoo.Model, tmp_path: Path) -> None:
-    path = zoo.save(model, tmp_path / "net.onnx", dynamic_size=False)
-    assert shape_of(onnx.load(path).graph.input[0]) == ["batch", 1, 32, 32]
-    free = zoo.build("resnet-lite", input={"size": None})
-    with pytest.raises(WeightsError, match=r"the size of the input, and the spec states none; state input.size in it"):
-        zoo.save(free, path, dynamic_size=False)
-
-
-def test_a_model_that_is_tied_to_one_size_says_to_which(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"tied to an input of 32×32, at 64×96 it fails .*; leave dynamic_size out"):
-        zoo.save(zoo.build("lenet"), tmp_path / "net.onnx", dynamic_size=True)
-    with pytest.raises(WeightsError, match=r"found dynamic_size 'yes'; expected True, False or None"):
-        zoo.save(zoo.build("lenet"), tmp_path / "net.onnx", dynamic_size="yes")
-
-
-def test_a_half_precision_model_of_any_size_is_exported_for_any(tmp_path: Path) -> None:
-    model = zoo.build("resnet-lite", input={"size": None}).to(torch.bfloat16)
-    path = zoo.save(model, tmp_path / "net.onnx")
-    assert shape_of(onnx.load(path).graph.input[0]) == ["batch", 1, "height", "width"]
-    assert compare(model.state_dict(), zoo.load(path).state_dict()).holds
-
-
-@pytest.mark.parametrize("dims", [1, 3])
-def test_axes_are_called_after_what_they_are(dims: int, backbone, tmp_path: Path) -> None:
-    class Plain(nn.Module):
-        def __init__(self, in_channels: int) -> None:
-            super().__init__()
-            self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](in_channels, 4, 3)
-            self.features = (zoo.Feature("maps", 4),)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return (self.conv(x),)
-
-    backbone("plain", Plain)
-    model = zoo.build({"backbone": "plain", "input": {"channels": 1, "size": [16] * dims}, "head": None})
-    graph = onnx.load(zoo.save(model, tmp_path / "net.onnx", dynamic_size=True)).graph
-    assert shape_of(graph.input[0])[2:] == {1: ["length"], 3: ["depth", "height", "width"]}[dims]
-    assert [value.name for value in graph.output] == ["maps"]
-
-
 def test_labels_and_preprocessing_are_there_for_any_runtime(model: zoo.Model, tmp_path: Path) -> None:
     path = zoo.save(model, tmp_path / "net.onnx")
     told = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
@@ -399,42 +277,6 @@ def test_labels_and_preprocessing_are_there_for_any_runtime(model: zoo.Model, tm
     assert json.loads(told["preprocessing"]) == json.loads(model.record.preprocessing.model_dump_json())
     model.record = None
     assert metadata(zoo.save(model, path)).keys() == {"zoo", "zoo.initializers", "zoo.tensors"}
-
-
-def test_a_folded_graph_is_marked_and_computes_the_same(randomise, tmp_path: Path) -> None:
-    model = randomise(zoo.build("resnet-lite"))
-    path = zoo.save(model, tmp_path / "net.onnx", optimize=True)
-    onnx.checker.check_model(path, full_check=True)
-    proto = onnx.load(path)
-    assert {node.domain for node in proto.graph.node} == {""}
-    assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
-    assert metadata(path).keys() == {"zoo.optimized"}
-    told = json.loads(metadata(path)["zoo.optimized"])
-    assert (told["spec"], told["lock"]) == (model.spec, model.lock)
-    assert told["fingerprint"] == zoo.fingerprint(model)
-    assert [port["name"] for port in (*told["inputs"], *told["outputs"])] == ["image", "logits"]
-    assert difference(model, path, 3, 1, 32, 32) <= TOLERANCE
-    with pytest.raises(WeightsError, match=r"optimize=True changes the weights.*net.safetensors; leave one out"):
-        zoo.save(model, path, optimize=True, weights="net.safetensors")
-
-
-def test_onnxruntime_opens_every_file_without_a_word(python, tmp_path: Path) -> None:
-    paths = [zoo.save(zoo.build(n), tmp_path / f"{n}.onnx") for n in ("lenet", "mlp", "resnet-lite", "vgg-lite")]
-    paths.append(zoo.save(zoo.build("resnet18"), tmp_path / "resnet18.onnx", weights="resnet18.safetensors"))
-    paths.append(zoo.save(zoo.build("resnet-lite"), tmp_path / "folded.onnx", optimize=True, opset=17))
-    paths.append(zoo.save(zoo.build("resnet-lite", neck=None, head=None), tmp_path / "maps.onnx", dynamic_size=True))
-    code = f"""
-import numpy, onnxruntime
-for path in {[str(path) for path in paths]}:
-    session = onnxruntime.InferenceSession(path)
-    port = session.get_inputs()[0]
-    shape = [n if isinstance(n, int) else 32 for n in port.shape]
-    outputs = session.run(None, {{port.name: numpy.zeros([2, *shape[1:]], numpy.float32)}})
-    print(*(output.shape[0] for output in outputs))
-"""
-    run = python(code)
-    assert run.stderr == ""
-    assert run.stdout.split() == ["2"] * 6 + ["2", "2", "2"]
 
 
 def test_a_constant_that_is_no_weight_stays_in_the_graph(backbone, tmp_path: Path) -> None:

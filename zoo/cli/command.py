@@ -9,7 +9,7 @@ import click
 
 from registry.errors import ZooError
 from registry.names import nearest
-from zoo.cli import authors, plugins, specs, tables
+from zoo.cli import authors, plugins, specs, tables, weights
 
 
 class _Group(click.Group):
@@ -121,7 +121,7 @@ def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) ->
         )
 
 
-for _command in (plugins.plugins, plugins.explain, specs.schema, specs.validate, *authors.COMMANDS):
+for _command in (plugins.plugins, plugins.explain, specs.schema, specs.validate, *weights.COMMANDS, *authors.COMMANDS):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -141,6 +141,21 @@ def load(
         checkpoint = in_our_names(checkpoint, keymap, spec, path)
     if dtype is not None:
         checkpoint, _ = convert(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
+    return model_of(checkpoint, path, spec)
+
+
+def model_of(checkpoint: Checkpoint, path: Path, spec: Source | None = None) -> Model:
+    """Build the model whose tensors a file holds around them, in evaluation mode.
+
+    Args:
+        checkpoint: what is in the file.
+        path: the file, for errors.
+        spec: what it holds, where it does not say so itself.
+
+    Raises:
+        MissingSpecError: it does not say what it holds, and neither does ``spec``.
+        ZooError: all that :func:`load` raises.
+    """
     if spec is not None:
         with opened(spec) as plain:
             parsed = parse(plain)
@@ -163,7 +178,7 @@ def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
         raise MissingProviderError(path, lock.requirements, reason) from error
     if lock.missing or lock.changed:
         remedy = f"if it behaves differently: pip install {' '.join(lock.requirements)}"
-        warnings.warn(f"{path}: {lock}; {remedy}", LockWarning, stacklevel=3)
+        warnings.warn(f"{path}: {lock}; {remedy}", LockWarning, stacklevel=4)
     return parsed
 
 

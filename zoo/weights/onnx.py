@@ -6,6 +6,7 @@ is kept beside the graph, in the file's metadata, as a small safetensors blob.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class OnnxFormat:
     """Reads and writes ``.onnx`` files with a dynamic batch dimension."""
+
+    needs_model = True
 
     def write(
         self,
@@ -77,6 +80,12 @@ class OnnxFormat:
             StalePairError: its weights are in a safetensors file that was replaced since.
         """
         return read_onnx(path, mapped=mapped)
+
+    def tidy(self, path: Path, kept: Collection[str]) -> None:
+        """Remove the data files of graphs that were at ``path`` before."""
+        from zoo.weights.onnxwriter import remove_data_files
+
+        remove_data_files(path, keep=next((name for name in kept if name.endswith(".data")), None))
 
 
 ONNX = OnnxFormat()

@@ -26,6 +26,9 @@ from zoo.weights.standin import standin
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INSIDERS = r"(torch|onnx|onnxscript|onnx_ir|copyreg)(\.|$)"
 _TALKERS = ("torch", "onnxscript", "onnx_ir")
+_NAMELESS = {
+    torch.float8_e8m0fnu
+}  # dtypes that torch's exporter cannot translate, even where nothing is computed of them
 
 
 def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, optimize: bool) -> ir.Model:
@@ -48,7 +51,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
         WeightsError: torch cannot export it, or not for this operator set.
     """
     port = artifact.inputs[0]
-    traced = standin(model)
+    traced = standin(model, _exportable)
     example = example_input(traced, port)
     dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
     with _shielded(example.device.type):
@@ -74,6 +77,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
         graph: ir.Model = program.model
         if opset is not None:
             convert(graph, opset, path)
+        _refuse_nameless(model, graph, path)
         if optimize:
             optimizer.optimize_ir(graph)
         clean(graph)
@@ -85,6 +89,28 @@ def example_input(model: Model, port: Port) -> torch.Tensor:
     sizes = model.spec["input"]["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * (len(port.shape) - 2)
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.zeros([2, int(port.shape[1]), *sizes], dtype=weight.dtype, device=weight.device)
+
+
+def _exportable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, or what stands for it where it would stop the exporter: bytes for a dtype, values for a view."""
+    if tensor.dtype in _NAMELESS:
+        return torch.zeros(tensor.shape, dtype=torch.uint8)
+    if tensor.is_conj() or tensor.is_neg():
+        return tensor.detach().resolve_conj().resolve_neg()
+    return tensor
+
+
+def _refuse_nameless(model: Model, graph: ir.Model, path: Path) -> None:
+    """Drop the bytes that stand for tensors of another dtype, and refuse a graph that computes with them."""
+    for name, tensor in model.state_dict().items():
+        value = graph.graph.initializers.get(name)
+        if tensor.dtype not in _NAMELESS or value is None:
+            continue
+        if value.uses():
+            raise WeightsError(
+                path, f"the graph computes with {name!r}, whose dtype {tensor.dtype} torch cannot export"
+            )
+        del graph.graph.initializers[name]
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
 import onnx
-import safetensors.torch
 import torch
 
 from zoo.errors import WeightsError
@@ -21,8 +21,7 @@ from zoo.weights.onnxkeys import LABELS_KEY, NAMES_KEY, OPTIMIZED_KEY, PREPROCES
 from zoo.weights.onnxopset import check_opset
 from zoo.weights.onnxsizes import Elsewhere, refuse_frozen_size, run_elsewhere, sized, varying
 from zoo.weights.onnxwriter import Payload, Place, write_beside, write_model
-from zoo.weights.regions import dense
-from zoo.weights.safetensors import SAFETENSORS, planned
+from zoo.weights.safetensors import SAFETENSORS, planned, refuse_unknown_dtypes, write_tensors
 
 
 def write_onnx(
@@ -45,6 +44,7 @@ def write_onnx(
         raise WeightsError(path, f"found optimize {optimize!r}; expected True, False or None")
     if opset is not None:
         check_opset(opset, path)
+    refuse_unknown_dtypes(checkpoint.tensors, path)
     twin = None if weights is None else _beside(path, weights)
     if optimize and twin is not None:
         raise WeightsError(
@@ -91,11 +91,12 @@ def _invertible(
     artifact: Artifact, held: Mapping[str, str], tensors: Mapping[str, torch.Tensor], twin: Path | None
 ) -> dict[str, str]:
     """Return the metadata from which, with the initializers, the model comes back."""
-    kept = {name: dense(tensor) for name, tensor in tensors.items() if name not in held}
+    kept = BytesIO()
+    write_tensors(kept, {name: tensor for name, tensor in tensors.items() if name not in held}, {})
     told = {
         METADATA_KEY: artifact.dump(),
         NAMES_KEY: json.dumps(held),
-        TENSORS_KEY: base64.b64encode(safetensors.torch.save(kept)).decode(),
+        TENSORS_KEY: base64.b64encode(kept.getbuffer()).decode(),
     }
     return told if twin is None else {**told, WEIGHTS_KEY: twin.name}
 

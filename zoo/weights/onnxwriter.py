@@ -80,7 +80,7 @@ def write_model(skeleton: onnx.ModelProto, payloads: Sequence[Payload], path: Pa
                 file.write(before)
                 if payload is not None:
                     file.write(payload.view())
-        _remove_data_files(path)
+        remove_data_files(path)
         return
     places = _laid_out(payloads, path, mark)
     data = path.with_name(next(iter(places.values())).location)
@@ -93,7 +93,7 @@ def write_model(skeleton: onnx.ModelProto, payloads: Sequence[Payload], path: Pa
             if payload.name in places:
                 file.write(bytes(places[payload.name].offset - file.tell()))
                 file.write(payload.view())
-    _remove_data_files(path, keep=data.name)
+    remove_data_files(path, keep=data.name)
 
 
 def write_beside(
@@ -118,7 +118,7 @@ def write_beside(
     model, graph = _serialised(skeleton, path)
     with _graph_without_name(model, graph, payloads, places, path):
         write_others()
-    _remove_data_files(path)
+    remove_data_files(path)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def _laid_out(payloads: Iterable[Payload], path: Path, mark: str) -> dict[str, P
     return {name: Place(f"{path.name}.{layout[:8]}.data", offset) for name, offset in offsets.items()}
 
 
-def _remove_data_files(path: Path, keep: str | None = None) -> None:
+def remove_data_files(path: Path, keep: str | None = None) -> None:
     """Remove the data files of graphs that were at ``path`` before."""
     ours = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{8}}\.data")
     for other in path.parent.iterdir():

@@ -5,7 +5,7 @@ Format: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,7 +19,7 @@ from zoo.weights.dtypes import BY_TORCH, dtype_name
 from zoo.weights.durable import replacing
 from zoo.weights.header import header_bytes, read_header
 from zoo.weights.regions import Region, byte_view, read_regions
-from zoo.weights.shards import INDEX, parse_size, partition, read_shards, shard_names, write_index
+from zoo.weights.shards import INDEX, parse_size, partition, read_shards, remove_unlisted, shard_names, write_index
 from zoo.weights.sniff import likeness
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Safetensors:
         text = metadata.get(METADATA_KEY)
         artifact = None if text is None else Artifact.parse(text, path)
         return Checkpoint(tensors, artifact.aliases if artifact else {}, artifact)
+
+    def tidy(self, path: Path, kept: Collection[str]) -> None:
+        """Remove the shards of indices that were at ``path`` before."""
+        if path.name.endswith(INDEX):
+            remove_unlisted(path)
 
     def _write_shards(self, checkpoint: Checkpoint, path: Path, groups: list[list[str]]) -> Path:
         claimed = checkpoint.artifact.fingerprint if checkpoint.artifact else None
@@ -124,12 +129,12 @@ def read_tensors(file: BinaryIO, path: Path, *, mapped: bool) -> tuple[dict[str,
 
 
 def refuse_unknown_dtypes(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Refuse, before anything is written, what the format has no name for."""
+    """Refuse, before anything is written, what the format, or a blob of it in another one, has no name for."""
     for name, tensor in tensors.items():
         known = BY_TORCH.get(tensor.dtype)
         if known is None or known.safetensors is None:
             kind = dtype_name(tensor.dtype)
-            raise WeightsError(path, f"safetensors cannot hold {name!r}, which is {kind}; .pt can")
+            raise WeightsError(path, f"{path.suffix} cannot hold {name!r}, which is {kind}; .pt can")
 
 
 def _order(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -90,11 +90,18 @@ def write_index(path: Path, checkpoint: Checkpoint, weight_map: Mapping[str, str
     with replacing(index) as temporary:
         told = {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}
         temporary.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    ours = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}-\d{{5}}-of-\d{{5}}\.safetensors")
+    remove_unlisted(index)
+    return index
+
+
+def remove_unlisted(index: Path) -> None:
+    """Remove shards that an earlier index of the same name had and this one does not list."""
+    weight_map, _ = _read_index(index)
+    stem = re.escape(index.name.removesuffix(INDEX))
+    ours = re.compile(rf"{stem}-[0-9a-f]{{8}}-\d{{5}}-of-\d{{5}}\.safetensors")
     for other in index.resolve().parent.iterdir():
         if ours.fullmatch(other.name) and other.name not in weight_map.values():
             other.unlink(missing_ok=True)
-    return index
 
 
 def files_of(path: Path) -> list[Path]:

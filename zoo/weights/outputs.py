@@ -1,0 +1,200 @@
+"""Whether two ways to compute a model give the same, within a tolerance that is measured, not guessed.
+
+What a model computes in float32 is wrong by some rounding errors, and how much depends on the model. So the model is
+run once more in float64, and what it computes in its own precision differs from that by an error of its own. Another
+way to compute the same, another order of the same sums, makes errors of the same kind and size: it may be wrong by a
+small multiple of that (:data:`FACTOR`) and a few units in the last place (:data:`ULPS`), not more.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.model import evaluating
+
+FACTOR = 4
+"""How many times the error of the reference another way may be wrong.
+
+Both errors are the worst of some hundred sums of roundings, drawn from distributions of one shape. Two such worst
+values are seldom a factor of two apart; kernels that add in one long chain where others add in blocks, and BatchNorm
+folded into the convolution before, are another factor of two. Measured: 3.2 at most, on trained and fresh models.
+"""
+
+ULPS = 8
+"""How many units in the last place it may be wrong besides: the reference may happen to be right by chance."""
+
+Run = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+"""A way to compute a model: a batch in float64 to its outputs."""
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one way to compute an output is from the float64 run.
+
+    Attributes:
+        output: which output.
+        inputs: on which inputs.
+        run: which way to compute it.
+        error: the largest error of a sample, over the largest number of the sample; numbers near zero weigh no more.
+        limit: what it may be.
+        own: the error of the reference in its own precision.
+    """
+
+    output: str
+    inputs: str
+    run: str
+    error: float
+    limit: float
+    own: float
+
+    @property
+    def holds(self) -> bool:
+        """True if the error is within the limit; NaN never is."""
+        return self.error <= self.limit
+
+
+class RunError(Exception):
+    """A way to compute a model does not work; the message says which and why."""
+
+
+def compare_outputs(
+    reference: nn.Module, runs: Mapping[str, Run], inputs: Mapping[str, Sequence[torch.Tensor]], names: Sequence[str]
+) -> list[OutputParity]:
+    """Compare ways to compute a model with its run in float64.
+
+    Args:
+        reference: the model; it stays as it is.
+        runs: the ways by name.
+        inputs: batches by kind, in float64.
+        names: of the outputs, as far as they are known.
+
+    Raises:
+        RunError: one cannot be run, or gives outputs of other shapes.
+    """
+    dtype = _precision(reference)
+    exact = in_torch(_copied(reference, torch.float64), torch.float64)
+    # Of a model that is in float64 itself nothing better is at hand: its error is that of float32, scaled.
+    coarse = torch.float32 if dtype == torch.float64 else dtype
+    own_run = in_torch(_copied(reference, coarse), coarse)
+    scale = torch.finfo(dtype).eps / torch.finfo(coarse).eps
+    found = []
+    for kind, batches in inputs.items():
+        truth = _all(exact, batches, "the model in float64")
+        own = [error * scale for error in _errors(_all(own_run, batches, "the model"), truth, "the model")]
+        for label, run in runs.items():
+            errors = _errors(_all(run, batches, label), truth, label)
+            for index, error in enumerate(errors):
+                name = names[index] if index < len(names) else f"output {index}"
+                limit = FACTOR * own[index] + ULPS * torch.finfo(dtype).eps
+                found.append(OutputParity(name, kind, label, error, limit, own[index]))
+    return found
+
+
+def in_torch(model: nn.Module, dtype: torch.dtype | None = None) -> Run:
+    """Return the run of a model by torch, in evaluation mode; the model stays as it is."""
+    parameter = next(model.parameters(), torch.empty(0))
+    dtype = dtype or _precision(model)
+
+    def run(x: torch.Tensor) -> Sequence[torch.Tensor]:
+        with evaluating(model), torch.no_grad():
+            leaves = torch.utils._pytree.tree_leaves(model(x.to(device=parameter.device, dtype=dtype)))
+        return [leaf.detach().cpu() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    return run
+
+
+def in_onnxruntime(path: Path, threads: int = 0) -> Run:
+    """Return the run of an ONNX file by onnxruntime on the CPU.
+
+    Raises:
+        RunError: onnxruntime does not open it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
+        raise RunError(f"onnxruntime does not open {path}: {_first_line(error)}") from error
+    port, *others = session.get_inputs()
+    if others:
+        raise RunError(f"{path} takes {len(others) + 1} inputs; expected one")
+    dtype = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(port.type, torch.float32)
+
+    def run(x: torch.Tensor) -> Sequence[torch.Tensor]:
+        return [torch.from_numpy(y) for y in session.run(None, {port.name: x.to(dtype).numpy()})]
+
+    return run
+
+
+def onnx_input_shape(path: Path) -> tuple[int | None, ...]:
+    """Return the shape that an ONNX file takes, None for an axis of any length."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    held = {initializer.name for initializer in graph.initializer}
+    port = next(value for value in graph.input if value.name not in held)
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in port.type.tensor_type.shape.dim)
+
+
+def _precision(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _copied(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return copy.deepcopy(model).cpu().to(dtype)
+
+
+def _all(run: Run, batches: Sequence[torch.Tensor], label: str) -> list[Sequence[torch.Tensor]]:
+    found = []
+    for x in batches:
+        try:
+            found.append(run(x))
+        except Exception as error:  # whatever a model or onnxruntime raises, it is told which run it was
+            raise RunError(f"{label} does not run on an input of {tuple(x.shape)}: {_first_line(error)}") from error
+    return found
+
+
+def _errors(found: list[Sequence[torch.Tensor]], truth: list[Sequence[torch.Tensor]], label: str) -> list[float]:
+    """Return, for each output, the largest error of a sample over the largest number of that sample."""
+    worst: list[float] = []
+    for outputs, exact in zip(found, truth, strict=True):
+        shapes, wanted = ([tuple(t.shape) for t in each] for each in (outputs, exact))
+        if shapes != wanted:
+            raise RunError(f"{label} gives outputs of {shapes}; the model in float64 gives {wanted}")
+        errors = [_error(y, r) for y, r in zip(outputs, exact, strict=True)]
+        worst = [_larger(a, b) for a, b in zip(worst or [0.0] * len(errors), errors, strict=True)]
+    return worst
+
+
+def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    y, r = found.double(), exact.double()
+    if not r.numel():
+        return 0.0
+    y, r = (t.reshape(t.shape[0], -1) if t.dim() else t.reshape(1, 1) for t in (y, r))
+    difference = torch.where((y == r) | (y.isnan() & r.isnan()), torch.zeros_like(r), (y - r).abs())
+    scale = r.abs().nan_to_num(0.0, 0.0, 0.0).amax(1)
+    error = difference.amax(1) / scale
+    return float(torch.where(difference.amax(1) == 0, torch.zeros_like(error), error).max())
+
+
+def _larger(a: float, b: float) -> float:
+    return a if a != a or a >= b else b  # noqa: PLR0124 - NaN is the largest
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def as_reported(value: Any) -> Any:
+    """Return a float as JSON can hold it."""
+    return value if not isinstance(value, float) or abs(value) < float("inf") else str(value)
