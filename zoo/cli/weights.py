@@ -35,7 +35,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @click.option("-o", "--output", metavar="DIR", type=click.Path(), help="With --to: where the new files go.")
 @click.option("--spec", metavar="NAME|FILE", help="What SRC holds, where it does not say so itself.")
 @click.option("--dtype", metavar="NAME", help="Change floating-point tensors: float16, bfloat16, float32, float64.")
-@click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values may overflow or vanish.")
+@click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values overflow or become zero.")
 @click.option("--shard-size", metavar="SIZE", help="safetensors: several files of at most SIZE, 2GB, and an index.")
 @click.option("--weights", metavar="FILE", type=click.Path(), help="onnx: keep the tensors in this .safetensors file.")
 @click.option("--dynamic-size/--fixed-size", default=None, help="onnx: whether height and width may vary.")

@@ -17,7 +17,7 @@ from zoo.errors import FileFormatError, WeightsError
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.dtypes import BY_TORCH, dtype_name
 from zoo.weights.durable import replacing
-from zoo.weights.regions import Region, byte_view, read_regions
+from zoo.weights.regions import Region, read_regions, write_values
 from zoo.weights.safetensors.header import header_bytes, read_header
 from zoo.weights.safetensors.shards import (
     INDEX,
@@ -95,7 +95,8 @@ class Safetensors:
 
 def _write_file(path: Path, tensors: Mapping[str, torch.Tensor], artifact: Artifact | None) -> None:
     with replacing(path) as temporary:
-        with temporary.open("wb") as file:
+        # Not "wb": ext4 puts a file on the disk when it is closed, if it was truncated, and whoever closes it waits.
+        with temporary.open("r+b") as file:
             write_tensors(file, tensors, _metadata(artifact))
         _prove_readable(temporary, tensors, path)
 
@@ -105,7 +106,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], metadata:
     order = _order(tensors)
     file.write(header_bytes(tensors, order, metadata))
     for name in order:
-        file.write(byte_view(tensors[name]))
+        write_values(file, tensors[name])
 
 
 def planned(checkpoint: Checkpoint, path: Path) -> dict[str, Region]:
