@@ -399,6 +399,10 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 
 def _printable(message: str, most: int = 4000) -> str:
-    """Return a message that may quote a stranger's file as a terminal can show it: no escape sequences, no novels."""
+    """Return a message that may quote a stranger's file as a terminal can show it: no escape sequences, no novels.
+
+    A line that is indented, as those of our own lists are, stays a line.
+    """
     shown = message if len(message) <= most else f"{message[:most]}…"
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in shown)
+    lines = ("".join(each if each.isprintable() else repr(each)[1:-1] for each in line) for line in shown.split("\n  "))
+    return "\n  ".join(lines)

@@ -135,19 +135,19 @@ def _specs() -> _Table:
             LOADING, "the weights were saved with [3], this is [2]",
         ),
         "spec-huge-width": (
-            part(backbone={"type": "mlp", "hidden": [1 << 40]}), "SizeBudgetError", "", LOADING,
+            part(backbone={"type": "mlp", "hidden": [1 << 40]}), "SizeBudgetError", "found at least", LOADING,
             "saved with [1099511627776]",
         ),
         "spec-overflow": (
-            part(backbone={"type": "mlp", "hidden": [1 << 62, 8]}), "SizeBudgetError", "", LOADING,
+            part(backbone={"type": "mlp", "hidden": [1 << 62, 8]}), "PartError", "calculation overflowed", LOADING,
             "saved with [461168601",
         ),
         "spec-deep": (
-            part(backbone={"type": "mlp", "hidden": [1] * 9000}), "SizeBudgetError", "", LOADING,
+            part(backbone={"type": "mlp", "hidden": [1] * 9000}), "SizeBudgetError", "found at least", LOADING,
             "saved with [1, 1, 1, 1",
         ),
         "spec-classes": (
-            part(head={"type": "linear", "num_classes": 1 << 50}), "SizeBudgetError", "", LOADING,
+            part(head={"type": "linear", "num_classes": 1 << 50}), "SizeBudgetError", "found at least", LOADING,
             "saved with 112589990",
         ),
     }  # fmt: skip

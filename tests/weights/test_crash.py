@@ -59,7 +59,6 @@ def test_what_a_killed_save_leaves_is_a_partial_file_of_the_target(killed: list[
     assert all(name.startswith(".x.") and name.endswith(".partial") for name in left)
 
 
-@pytest.mark.xfail(strict=True, reason="the next save does not look for what earlier ones left")
 def test_what_a_killed_save_left_is_removed_by_the_next_save(killed: list[dict[str, Any]]) -> None:
     again = [line["after the next save"] for line in killed if "after the next save" in line]
     assert again == [[]]

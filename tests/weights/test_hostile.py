@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,6 @@ SCRIPTS = Path(make_hostile.__file__).parent
 CORPUS = make_hostile.corpus()
 MOST = 200_000_000
 """How much memory a refusal may take, in bytes."""
-
-LACKING = {
-    "the size of a model is not bounded before it is built": {
-        *("told-spec-huge-width.safetensors", "told-spec-overflow.safetensors", "told-spec-deep.safetensors"),
-        "told-spec-classes.safetensors",
-    },
-}
-"""What is known to be answered otherwise, and why: whoever mends it takes it off this list, for else the test fails."""
-
-
-def _cases() -> Iterator[Any]:
-    assert set().union(*LACKING.values()) <= CORPUS.keys()
-    for name in CORPUS:
-        why = [why for why, names in LACKING.items() if name in names]
-        yield pytest.param(name, marks=[pytest.mark.xfail(reason=each, strict=True) for each in why])
 
 
 def read_all(folder: Path, work: Path) -> dict[str, dict[str, Any]]:
@@ -60,7 +44,7 @@ def test_the_files_are_those_that_the_script_makes() -> None:
     assert sum(len(case.data) for case in CORPUS.values()) < 1_000_000
 
 
-@pytest.mark.parametrize("name", list(_cases()))
+@pytest.mark.parametrize("name", CORPUS)
 def test_each_file_is_answered_as_it_should_be(name: str, found: dict[str, dict[str, Any]]) -> None:
     _compare(found[name], CORPUS[name])
 

@@ -20,13 +20,12 @@ from zoo.weights.strictjson import brief
 MAX_DIMS = 64
 """How many dimensions torch lets a tensor have in most of its operators."""
 
-_VECTOR = 64  # the alignment of what torch allocates
-_SMALL = 1 << 16
-
 MAX_BYTES = 1 << 62
 """No tensor is larger: beyond this the arithmetic of sizes overflows in the libraries below."""
 
 _PART = 1 << 20
+_VECTOR = 64  # the alignment of what torch allocates
+_SMALL = 1 << 16
 _PAGE = 4096
 
 
