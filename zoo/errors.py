@@ -52,6 +52,9 @@ __all__ = [
 ]
 
 
+_SHOWN = 50  # problems in a message; the attribute has them all
+
+
 class SpecError(ZooError):
     """A spec is wrong in one place or in several.
 
@@ -65,7 +68,10 @@ class SpecError(ZooError):
         self.file = None if file is None else fspath(file)
         where = "" if self.file is None else f"{self.file}: "
         count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in the spec:\n  "
-        super().__init__(where + count + "\n  ".join(str(p) for p in self.problems))
+        shown = [_printable(str(problem), 1000) for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            shown.append(f"and {len(self.problems) - _SHOWN} more")
+        super().__init__(where + count + "\n  ".join(shown))
 
 
 class SpecFileError(ZooError):

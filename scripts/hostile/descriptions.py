@@ -124,6 +124,10 @@ def _specs() -> _Table:
             part(backbone={"type": "mlp", "hidden": [2], "run": 1}), "SpecError",
             "spec.backbone.run: unknown parameter", LOADING,
         ),
+        "spec-parameters": (
+            part(backbone={"type": "mlp", **{f"\x1b[2J{i}": 1 for i in range(500)}}), "SpecError", "and 450 more",
+            LOADING,
+        ),
         "spec-number": (part(backbone={"type": "mlp", "hidden": ["2"]}), "SpecError", "spec.backbone.hidden", LOADING),
         "spec-null": (part(backbone=None), "SpecError", "spec.backbone: missing", LOADING),
         "spec-list": (part(head=[]), "SpecError", "spec.head: found []", LOADING),

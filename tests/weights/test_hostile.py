@@ -20,12 +20,12 @@ MOST = 200_000_000
 """How much memory a refusal may take, in bytes."""
 
 
-def read_all(folder: Path, work: Path) -> dict[str, dict[str, Any]]:
+def read_all(folder: Path, work: Path, *ways: str) -> dict[str, dict[str, Any]]:
     """Read all files of a folder in a process of their own, and return what it found by file."""
     work.mkdir()
     env = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     ran = subprocess.run(
-        [sys.executable, "-m", "hostile.run", str(folder)],
+        [sys.executable, "-m", "hostile.run", str(folder), *ways],
         capture_output=True, text=True, cwd=work, env=env, timeout=1200, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, f"ended with {ran.returncode} at {ran.stderr[-2000:]}"
@@ -50,8 +50,8 @@ def test_each_file_is_answered_as_it_should_be(name: str, found: dict[str, dict[
 
 
 def _compare(line: dict[str, Any], case: Any) -> None:
-    for way in WAYS:
-        answer, expected = line["answers"][way], case.answer(way)
+    for way, answer in line["answers"].items():
+        expected = case.answer(way)
         if expected is None:
             assert answer is None, f"{way}: {answer}"
         else:
@@ -59,8 +59,8 @@ def _compare(line: dict[str, Any], case: Any) -> None:
             error, phrase = expected
             assert answer[0] == error, f"{way}: {answer}"
             assert phrase in answer[1], f"{way}"
-            assert answer[1].isprintable(), "a message can be shown on a terminal"
-            assert len(answer[1]) < 5000, "a message can be read"
+            assert answer[1].replace("\n  ", "").isprintable(), "a message can be shown on a terminal"
+            assert len(answer[1]) < 10_000, "a message can be read"
     assert line["made"] == [], "something in the file ran"
     assert line["grown"] < MOST, "memory"
 
@@ -81,10 +81,10 @@ def test_large_files_are_refused_in_little_memory(quick: bool, tmp_path: Path) -
     (tmp_path / "files").mkdir()
     checked = 0
     for number, case in enumerate(case for case in large.cases() if not quick or case.name in QUICK):
-        folder = tmp_path / "files" / str(number)
-        folder.mkdir()
-        (folder / case.name).write_bytes(case.data)
-        _compare(read_all(folder, tmp_path / str(number))[case.name], case)
-        (folder / case.name).unlink()
+        (tmp_path / "files" / case.name).write_bytes(case.data)
+        # A process for each: memory that an earlier file made it take would hide what a later one takes.
+        found = read_all(tmp_path / "files", tmp_path / str(number), *(["fingerprint"] if quick else WAYS))
+        _compare(found[case.name], case)
+        (tmp_path / "files" / case.name).unlink()
         checked += 1
     assert checked == len(QUICK) if quick else checked > 25
