@@ -134,7 +134,7 @@ def hashing(path: Path) -> Row:
 
 _PEAK = """
 import sys, threading, time
-import torch, onnx, zoo, zoo.weights.conversion, zoo.weights.onnx
+import torch, onnx, zoo, zoo.weights.conversion.convert, zoo.weights.onnx.format
 def anonymous():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))

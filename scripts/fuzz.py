@@ -233,9 +233,9 @@ def _guided(format_: str, minutes: float, keep: Path) -> int:
         return _blind(format_, minutes, keep)
     with atheris.instrument_imports(include=["zoo.weights", "pickletools"]):
         import zoo.weights.files
-        import zoo.weights.onnx
-        import zoo.weights.pt
-        import zoo.weights.safetensors  # noqa: F401 - to be instrumented
+        import zoo.weights.onnx.format
+        import zoo.weights.pt.format
+        import zoo.weights.safetensors.format  # noqa: F401 - to be instrumented
     scratch = Path(tempfile.mkdtemp(prefix="zoo-fuzz-scratch-", dir=_memory_folder()))
     corpus = scratch / "corpus"
     corpus.mkdir()

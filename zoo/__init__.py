@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from zoo.record import Record as Record
     from zoo.spec import normalise as normalise
     from zoo.specschema import schema as schema
-    from zoo.weights.conversion import convert as convert
+    from zoo.weights.conversion.convert import convert as convert
     from zoo.weights.files import load as load
     from zoo.weights.files import save as save
     from zoo.weights.inspection import inspect as inspect
     from zoo.weights.into import load_into as load_into
     from zoo.weights.into import plan_load as plan_load
     from zoo.weights.reading import fingerprint as fingerprint
-    from zoo.weights.verification import verify as verify
+    from zoo.weights.verification.verify import verify as verify
 
 _HOMES = {
     "Feature": "zoo.features",
@@ -43,7 +43,7 @@ _HOMES = {
     "Record": "zoo.record",
     "ZooError": "zoo.errors",
     "build": "zoo.building",
-    "convert": "zoo.weights.conversion",
+    "convert": "zoo.weights.conversion.convert",
     "describe": "zoo.catalogue",
     "fingerprint": "zoo.weights.reading",
     "inspect": "zoo.weights.inspection",
@@ -57,7 +57,7 @@ _HOMES = {
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",
     "schema": "zoo.specschema",
-    "verify": "zoo.weights.verification",
+    "verify": "zoo.weights.verification.verify",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the table above is the one list of public names

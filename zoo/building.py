@@ -12,11 +12,12 @@ from typing import Any, Final
 from registry import canonical, nearest
 from zoo import kinds
 from zoo.builder import compose
-from zoo.errors import FileFormatError, UnknownNameError
+from zoo.errors import FileFormatError, FingerprintError, UnknownNameError
 from zoo.model import Model
 from zoo.spec import Source, merge, opened, parse
+from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
-from zoo.weights.reading import read
+from zoo.weights.reading import read, read_verified
 from zoo.weights.rebuilding import rebuild
 
 Change = Mapping[str, Any] | str | None
@@ -77,8 +78,8 @@ def build(
         merged = reduce(merge, changes, plain)
         if weights is None:
             return compose(merged)
-        path = _weights_file(spec, weights)
-        parsed, checkpoint = parse(merged), read(path)
+        path, checkpoint = _weights(spec, weights)
+        parsed = parse(merged)
         on_purpose = {
             place
             for change in changes
@@ -99,19 +100,29 @@ def weights_of(model: str) -> dict[str, str]:
     return {name[len(short) + 1 :]: name for name in kinds.pretrained.names(f"{short}.*")}
 
 
-def _weights_file(spec: Source, weights: str | PathLike[str]) -> Path:
+def _weights(spec: Source, weights: str | PathLike[str]) -> tuple[Path, Checkpoint]:
     text = fspath(weights)
-    if Path(text).suffix.removeprefix(".") in kinds.formats:
-        return Path(text)
+    if Path(text.removesuffix(".index.json")).suffix.removeprefix(".") in kinds.formats:
+        return Path(text), read(text)
     if text in kinds.pretrained:
-        return _checked(kinds.pretrained.get(text))
+        return _verified(kinds.pretrained.get(text))
     installed = weights_of(spec) if isinstance(spec, str) else {}
     for short, registered in installed.items():
         if canonical(short) == canonical(text):
-            return _checked(kinds.pretrained.get(registered))
+            return _verified(kinds.pretrained.get(registered))
     known = tuple(installed) or tuple(kinds.pretrained.names())
     hint = f"; a file ends in {', '.join(f'.{suffix}' for suffix in kinds.formats.names())}"
     raise UnknownNameError("weights", text, known, nearest(text, known), hint)
+
+
+def _verified(shipped: kinds.Pretrained) -> tuple[Path, Checkpoint]:
+    path = _checked(shipped)
+    try:
+        return path, read_verified(path)
+    except FingerprintError as error:
+        if error.expected is not None:
+            raise
+        return path, read(path, mapped=False)  # written before files had fingerprints; its hash was right
 
 
 def _checked(shipped: kinds.Pretrained) -> Path:

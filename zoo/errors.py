@@ -19,7 +19,7 @@ from registry.problem import Problem
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
-    from zoo.weights.keyplan import KeyProblem
+    from zoo.weights.keymaps.plan import KeyProblem
 
 __all__ = [
     "AmbiguousNameError",

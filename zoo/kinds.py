@@ -116,7 +116,7 @@ class Pretrained(Protocol):
 
 @runtime_checkable
 class Keymap(Protocol):
-    """A two-way table between the names of another library and ours: a :class:`zoo.weights.keymap.Keymap`."""
+    """A two-way table between the names of another library and ours: a :class:`zoo.weights.keymaps.keymap.Keymap`."""
 
     library: str
     tables: tuple[Any, ...]
@@ -173,7 +173,7 @@ def _pretrained_fault(loaded: Any) -> str | None:
 def _keymap_fault(loaded: Any) -> str | None:
     if isinstance(loaded, Keymap):
         return None
-    return f"it is {type(loaded).__name__!r}, not a Keymap: zoo.weights.keymap.Keymap(library, tables)"
+    return f"it is {type(loaded).__name__!r}, not a Keymap: zoo.weights.keymaps.keymap.Keymap(library, tables)"
 
 
 def _namespace_fault(loaded: Any) -> str | None:

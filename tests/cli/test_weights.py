@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,26 @@ def test_verify_of_one_file_checks_its_fingerprint(source: Path) -> None:
     assert "carries no fingerprint" in run("verify", source, fails=1).stdout
     assert "there is no such file" in run("verify", source.parent / "no.pt", fails=1).stderr
     run("verify", fails=2)
+
+
+def test_the_examples_in_the_docs_are_true(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source.parent)
+    Path("out").mkdir()
+    section = (ROOT / "docs/how-to/weights.md").read_text().partition("```console\n")[2].partition("```")[0]
+    examples = [each.partition("\n") for each in section.split("$ zoo ")[1:]]
+    assert len(examples) == 4
+    for command, _, expected in examples:
+        found = CliRunner().invoke(main, command.split()).output
+        pattern = ".*".join(re.escape(part) for part in expected.split("…"))
+        assert re.fullmatch(pattern, found), f"{command}: {found}"
+
+
+def test_convert_casts(source: Path) -> None:
+    target = source.parent / "half.safetensors"
+    told = json.loads(run("convert", source, target, "--dtype", "float16", "--json").stdout)
+    assert told["casts"]["dtype"] == "float16"
+    assert zoo.load(target).head.fc.weight.dtype == torch.float16
+    assert "did you mean float16 or" in run("convert", source, target, "--dtype", "flot16", "--force", fails=1).stderr
 
 
 def test_the_script_is_the_command(source: Path) -> None:

@@ -162,7 +162,7 @@ NUMBER = "of broken-zoo 2.0 (broken_zoo.unfit:NUMBER) is broken:"
         ("zoo.load('x.brk')", f"format 'brk' {NUMBER} it has no method read and no method write"),
         (
             "from zoo.kinds import keymaps; keymaps.get('brk')",
-            f"keymap 'brk' {NUMBER} it is 'int', not a Keymap: zoo.weights.keymap.Keymap(library, tables)",
+            f"keymap 'brk' {NUMBER} it is 'int', not a Keymap: zoo.weights.keymaps.keymap.Keymap(library, tables)",
         ),
         (
             "from zoo.kinds import keymaps; keymaps.get('contradicts')",

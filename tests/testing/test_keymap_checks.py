@@ -11,7 +11,7 @@ import zoo
 from zoo import kinds, testing
 from zoo.errors import UnknownNameError, ZooError
 from zoo.testing.keymaps import KEYMAP_CHECKS
-from zoo.weights.keymap import Constant, Default, Keymap, NoCounterpart, Rename, Rule, Table
+from zoo.weights.keymaps.keymap import Constant, Default, Keymap, NoCounterpart, Rename, Rule, Table
 
 WHY = "because"
 BACKBONE, BOTTLENECK, HEAD = (

@@ -14,7 +14,7 @@ from zoo import kinds, testing
 from zoo.errors import CheckError, FileFormatError, UnknownNameError
 from zoo.testing.formats import FORMAT_CHECKS
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.safetensors import SAFETENSORS
+from zoo.weights.safetensors.format import SAFETENSORS
 
 PASSED = testing.Result("neck gap", "builds", "pass")
 FAILED = testing.Result("neck gap", "modes", "fail", "eval() leaves itself in training mode")

@@ -37,7 +37,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.weights.safetensors.write_tensors", full)
+    monkeypatch.setattr("zoo.weights.safetensors.format.write_tensors", full)
     with pytest.raises(WeightsError, match=r"what was there before is intact: .*No space left on device"):
         zoo.save(zoo.build("lenet"), file)
     assert file.read_bytes() == before

@@ -81,6 +81,6 @@ def test_a_broken_promise_is_found(originals: dict[str, list[bytes]], tmp_path: 
     )
     with pytest.raises(fuzz.BrokenPromiseError, match=r"mapped it is sha256:[0-9a-f]{64}, read sha256:"):
         fuzz.check(tmp_path / "x.pt")
-    monkeypatch.setattr("zoo.weights.pt.read_regions", None)
+    monkeypatch.setattr("zoo.weights.pt.format.read_regions", None)
     with pytest.raises(fuzz.BrokenPromiseError, match="nobody foresaw cannot be read: TypeError"):
         fuzz.check(tmp_path / "x.pt")

@@ -13,7 +13,7 @@ from registry.errors import ZooError
 from zoo.cli import tables
 
 if TYPE_CHECKING:
-    from zoo.weights.batch import BatchReport
+    from zoo.weights.conversion.batch import BatchReport
 
 
 class _Command(click.Command):
@@ -35,7 +35,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @click.option("-o", "--output", metavar="DIR", type=click.Path(), help="With --to: where the new files go.")
 @click.option("--spec", metavar="NAME|FILE", help="What SRC holds, where it does not say so itself.")
 @click.option("--dtype", metavar="NAME", help="Change floating-point tensors: float16, bfloat16, float32, float64.")
-@click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values may overflow or vanish.")
+@click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values overflow or become zero.")
 @click.option("--shard-size", metavar="SIZE", help="safetensors: several files of at most SIZE, 2GB, and an index.")
 @click.option("--weights", metavar="FILE", type=click.Path(), help="onnx: keep the tensors in this .safetensors file.")
 @click.option("--dynamic-size/--fixed-size", default=None, help="onnx: whether height and width may vary.")
@@ -58,13 +58,13 @@ def convert(
         raise click.UsageError(f"expected SRC and DST, found {len(files)} files; for many files say --to FORMAT")
     with _bar(hidden=as_json) as (starting, progress):
         if to is None:
-            from zoo.weights.conversion import convert as convert_file
+            from zoo.weights.conversion.convert import convert as convert_file
 
             source, target = files
             starting(source, target)
             report = convert_file(source, target, progress=progress, **options)
         else:
-            from zoo.weights.batch import convert_all
+            from zoo.weights.conversion.batch import convert_all
 
             batch = convert_all(files, to, output, starting=starting, progress=progress, **options)
     if to is None:
@@ -88,7 +88,7 @@ def verify(a: str, b: str | None, spec: str | None, as_json: bool) -> None:
 
     With A alone: whether its tensors are those that its fingerprint was made of. The exit code is 1 if not.
     """
-    from zoo.weights.verification import verify as verify_files
+    from zoo.weights.verification.verify import verify as verify_files
 
     report = verify_files(a, b, spec=spec)
     if as_json:

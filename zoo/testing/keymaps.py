@@ -16,8 +16,8 @@ from zoo.errors import SpecError
 from zoo.spec import ParsedSpec, Source, named, opened, parse
 from zoo.testing.report import fail, skip
 from zoo.testing.tensors import require_same
-from zoo.weights.keymap import KeyProblem, Plan, Rule, Table
-from zoo.weights.keyplan import apply_plan, make_plan, told
+from zoo.weights.keymaps.keymap import KeyProblem, Plan, Rule, Table
+from zoo.weights.keymaps.plan import apply_plan, make_plan, told
 
 State = Mapping[str, torch.Tensor]
 """A state dict; for all but the values one on the meta device will do."""

@@ -24,7 +24,7 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.casting import cast, convert
 from zoo.weights.checkpoint import Artifact, Checkpoint
-from zoo.weights.keymap import in_our_names
+from zoo.weights.keymaps.keymap import in_our_names
 from zoo.weights.reading import format_of, read, read_verified
 from zoo.weights.rebuilding import fits, rebuild, type_text
 from zoo.weights.writing import write

@@ -11,7 +11,7 @@ from typing import Any
 from zoo.record import Record
 from zoo.weights.checkpoint import CastRecord
 from zoo.weights.reading import read
-from zoo.weights.shards import files_of
+from zoo.weights.safetensors.shards import files_of
 
 
 @dataclass(frozen=True)

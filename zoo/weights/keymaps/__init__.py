@@ -1,1 +1,1 @@
-"""The keymaps that come with zoo, a library a file: rules only, no code."""
+"""Keymaps: the engine of two-way tables between parameter names, and the tables that come with zoo."""

@@ -3,7 +3,7 @@
 Source: https://github.com/huggingface/pytorch-image-models/tree/main/timm/models, resnet.py and vgg.py.
 """
 
-from zoo.weights.keymap import Keymap, Rename, Reshape, Table
+from zoo.weights.keymaps.keymap import Keymap, Rename, Reshape, Table
 from zoo.weights.keymaps.torchvision import RESNET, UNCOUNTED
 
 # timm slides a 7×7 kernel over the last map, where we and torchvision pool it to 7×7 and flatten it. The outputs are

@@ -1,6 +1,6 @@
 """The names that an older framework of Acme's had for the tensors of acme-net."""
 
-from zoo.weights.keymap import Keymap, NoCounterpart, Permute, Rename, Table
+from zoo.weights.keymaps.keymap import Keymap, NoCounterpart, Permute, Rename, Table
 
 KEYMAP = Keymap(
     "acme",

@@ -1,0 +1,1 @@
+"""convert: from one format to another, one file or many, proven before it counts."""

@@ -1,0 +1,269 @@
+"""Keymap: tables between the names of another library and ours, one for each way in which models are composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from registry import Entry, RegistryError
+from registry.names import canonical
+from zoo import kinds
+from zoo.builder import assemble
+from zoo.errors import KeymapError, MissingSpecError, RuleError, ZooError
+from zoo.model import Model
+from zoo.spec import ParsedSpec, Source, opened, parse
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.keymaps.layouts import Permute, Reshape, Side
+from zoo.weights.keymaps.patterns import shared_key
+from zoo.weights.keymaps.plan import KeyProblem, Plan, Step, apply_plan, make_plan, told, unlike
+from zoo.weights.keymaps.rules import Constant, Default, Join, NoCounterpart, Rename, Rule, Split
+
+__all__ = [
+    "Constant",
+    "Default",
+    "Join",
+    "KeyProblem",
+    "Keymap",
+    "NoCounterpart",
+    "Permute",
+    "Plan",
+    "Rename",
+    "Reshape",
+    "Rule",
+    "Side",
+    "Split",
+    "Step",
+    "Table",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rules for the models that are composed of certain components.
+
+    Attributes:
+        backbone: the name of a component, as a spec would have it: ``"resnet_lite"``, ``"acme-zoo:tiny"``.
+        neck: the same; None for models that have none.
+        bottleneck: the same.
+        head: the same.
+        rules: what becomes what; for each key there has to be exactly one.
+
+    Raises:
+        RuleError: there are no rules, or two claim one key.
+    """
+
+    backbone: str
+    neck: str | None = None
+    bottleneck: str | None = None
+    head: str | None = None
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        for kind in kinds.PARTS:
+            name = getattr(self, kind)
+            if not isinstance(name, str) and (name is not None or kind == "backbone"):
+                raise RuleError("Table", f"{kind} is {name!r}; expected the name of a component")
+        if not isinstance(self.rules, tuple) or not self.rules or not all(isinstance(r, Rule) for r in self.rules):
+            raise RuleError(str(self), f"rules is {self.rules!r}; expected a tuple of rules, one at least")
+        sides: tuple[Side, ...] = ("theirs", "ours")
+        for side in sides:
+            for fills in (False, True):
+                _refuse_shared_keys([rule for rule in self.rules if rule.fills is fills], side)
+
+    @property
+    def composition(self) -> dict[str, str | None]:
+        """The component of each part, None for a part that is not there."""
+        return {kind: getattr(self, kind) for kind in kinds.PARTS}
+
+    @property
+    def one_way(self) -> tuple[Rule, ...]:
+        """The rules that have no way back, each with its reason as ``one_way``."""
+        return tuple(rule for rule in self.rules if rule.one_way)
+
+    def speaks_of(self, parsed: ParsedSpec) -> bool:
+        """Tell whether a checked spec is composed of these components, whatever they are called in it."""
+        entries = {part.kind: part.entry for part in parsed.parts}
+        return all(_is_entry(kind, name, entries.get(kind)) for kind, name in self.composition.items())
+
+    def __str__(self) -> str:
+        return _composed(self.composition)
+
+
+@dataclass(frozen=True)
+class Keymap:
+    """A two-way table between the names of another library and ours.
+
+    Attributes:
+        library: the library, ``"torchvision"``.
+        tables: one for each way in which models are composed.
+
+    Raises:
+        RuleError: there are no tables, or two are for the same models.
+
+    >>> from zoo.builder import compose
+    >>> keymap = Keymap("acme", (Table(backbone="lenet", rules=(Rename("net.{rest...}", "backbone.{rest...}"),)),))
+    >>> lenet = {"input": {"channels": 1, "size": [32, 32]}, "backbone": {"type": "lenet"}}
+    >>> theirs = keymap.to_theirs(compose(lenet))
+    >>> list(theirs)[:2]
+    ['net.stages.0.conv.weight', 'net.stages.0.conv.bias']
+    >>> list(keymap.to_ours(theirs, lenet))[:2]
+    ['backbone.stages.0.conv.weight', 'backbone.stages.0.conv.bias']
+    """
+
+    library: str
+    tables: tuple[Table, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.library, str) or not self.library:
+            raise RuleError("Keymap", f"library is {self.library!r}; expected the name of a library")
+        if not isinstance(self.tables, tuple) or not self.tables or not all(isinstance(t, Table) for t in self.tables):
+            raise RuleError(f"Keymap {self.library}", f"tables is {self.tables!r}; expected a tuple of Table")
+        for one, other in combinations(self.tables, 2):
+            if _folded(one) == _folded(other):
+                raise RuleError(f"Keymap {self.library}", f"two tables are for {other}; make them one")
+
+    def table_for(self, parsed: ParsedSpec) -> Table:
+        """Return the table that speaks of the models of a checked spec.
+
+        Raises:
+            KeymapError: there is none.
+        """
+        for table in self.tables:
+            if table.speaks_of(parsed):
+                return table
+        types = {part.kind: part.type for part in parsed.parts}
+        found = _composed({kind: types.get(kind) for kind in kinds.PARTS})
+        known = "".join(f"\n  {table}" for table in self.tables)
+        raise KeymapError(self.library, f"the model is {found}; there are tables for:{known}")
+
+    def plan(self, tensors: Mapping[str, Any], spec: Source | ParsedSpec, towards: Side = "ours") -> Plan:
+        """Find out which rule makes what of which tensor, and all that does not fit; no tensor is touched.
+
+        Args:
+            tensors: a state dict, theirs or ours; one on the meta device will do.
+            spec: which model of ours it is for, or of.
+            towards: the side whose names are wanted.
+
+        Raises:
+            KeymapError: there is no table for such a model.
+            SpecError: the spec is wrong.
+        """
+        if not isinstance(spec, ParsedSpec):
+            with opened(spec) as plain:
+                return self.plan(tensors, parse(plain), towards)
+        rules = self.table_for(spec).rules
+        model = assemble(spec, "meta", initialise=False).state_dict()
+        if towards == "ours":
+            return make_plan(rules, tensors, towards, model)
+        plan = make_plan(rules, tensors, towards)
+        return replace(plan, problems=(*plan.problems, *unlike(tensors, model)))
+
+    def to_ours(self, state: Mapping[str, Any], spec: Source | ParsedSpec) -> dict[str, torch.Tensor]:
+        """Translate a state dict of the other library for a model of ours.
+
+        Args:
+            state: their state dict; it stays as it is.
+            spec: what it is to become: the name of a model, a spec, or a spec file.
+
+        Returns:
+            Our state dict, in the order of our model. What was only renamed is the same tensor as before.
+
+        Raises:
+            KeymapError: the tensors do not fit; it holds all problems, each with its key.
+            SpecError: the spec is wrong.
+        """
+        return self._applied(self.plan(state, spec), state)
+
+    def to_theirs(self, model: Model | Mapping[str, Any], spec: Source | None = None) -> dict[str, torch.Tensor]:
+        """Translate a model of ours, or its state dict, to the names of the other library.
+
+        Args:
+            model: the model, or a state dict of ours; it stays as it is.
+            spec: what a state dict is of; a model knows that itself.
+
+        Returns:
+            Their state dict, for their ``load_state_dict``. What was only renamed is the same tensor as before.
+
+        Raises:
+            KeymapError: the tensors do not fit, or a rule has no way back.
+            SpecError: the spec is wrong.
+        """
+        model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        if isinstance(model, Model):
+            state, source = model.state_dict(), spec if spec is not None else model.spec
+        elif spec is not None:
+            state, source = dict(model), spec
+        else:
+            raise ZooError("a state dict does not say of which model it is; give the spec too")
+        return self._applied(self.plan(state, source, "theirs"), state)
+
+    def _applied(self, plan: Plan, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        translated, wrong = ({}, []) if plan.problems else apply_plan(plan, state)
+        if problems := [*plan.problems, *wrong]:
+            reason = (
+                f"these are not the tensors of such a model in the names of {self.library}; is the spec theirs?"
+                if plan.towards == "ours"
+                else f"these tensors cannot get the names of {self.library}:"
+            )
+            raise KeymapError(self.library, f"{reason}\n  {told(problems)}", problems)
+        return translated
+
+
+def in_our_names(checkpoint: Checkpoint, keymap: str, spec: Source | None, path: Path) -> Checkpoint:
+    """Return the checkpoint of a foreign file with the names that our model of a spec has for its tensors.
+
+    Args:
+        checkpoint: what is in the file.
+        keymap: the registered name of a keymap.
+        spec: what the file is of.
+        path: the file, for messages.
+
+    Raises:
+        KeymapError: the tensors do not fit, or the file has our names already.
+        MissingSpecError: there is no spec.
+        UnknownNameError: no keymap has this name.
+    """
+    if not isinstance(keymap, str):
+        found = f"found {type(keymap).__name__!r}; expected the name of a keymap that is registered"
+        raise KeymapError(type(keymap).__name__, found, path=path)
+    known = kinds.keymaps.get(keymap)
+    if checkpoint.artifact is not None:
+        raise KeymapError(keymap, "zoo wrote this file, so it has our names; leave keymap= out", path=path)
+    if spec is None:
+        raise MissingSpecError(path)
+    try:
+        return Checkpoint(known.to_ours(checkpoint.state_dict(), spec))
+    except KeymapError as error:
+        raise KeymapError(error.keymap, error.reason, error.problems, path) from error
+
+
+def _is_entry(kind: str, name: str | None, entry: Entry | None) -> bool:
+    if name is None or entry is None:
+        return name is None and entry is None
+    registry = kinds.COMPONENTS[kind]
+    try:
+        return registry.resolve(name)[0] == entry
+    except RegistryError:  # a table may speak of what is not installed here
+        return False
+
+
+def _refuse_shared_keys(rules: Sequence[Rule], side: Side) -> None:
+    patterns = [(rule, pattern) for rule in rules for pattern in rule.patterns(side)]
+    for (one, left), (other, right) in combinations(patterns, 2):
+        key = shared_key(left, right)
+        if key is not None:
+            where = "twice" if one is other else f"as does {one}"
+            raise RuleError(str(other), f"it claims the key {key!r} of {side} {where}; a key can have one rule alone")
+
+
+def _folded(table: Table) -> tuple[str, ...]:
+    return tuple(canonical(name or "") for name in table.composition.values())
+
+
+def _composed(composition: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{kind} {name}" for kind, name in composition.items() if name is not None)

@@ -1,0 +1,1 @@
+"""The PyTorch format: a pickle that is read as data, in a zip or not."""

@@ -1,0 +1,1 @@
+"""The safetensors format: a strict header, tensors mapped or streamed, one file or several."""

@@ -1,0 +1,1 @@
+"""verify: whether two files or models are the same, tensor for tensor and output for output."""

@@ -1,0 +1,361 @@
+"""verify: whether two files or models are the same, tensor for tensor and output for output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import TensorMismatchError, ZooError
+from zoo.model import Model
+from zoo.spec import Source
+from zoo.weights.checkpoint import Checkpoint, tied
+from zoo.weights.dtypes import dtype_name
+from zoo.weights.files import model_of
+from zoo.weights.parity import bit_equal
+from zoo.weights.reading import read
+from zoo.weights.regions import bytes_of
+from zoo.weights.verification.outputs import (
+    OutputParity,
+    Run,
+    RunError,
+    as_reported,
+    compare_outputs,
+    in_onnxruntime,
+    in_torch,
+    onnx_input_shape,
+)
+from zoo.weights.verification.probes import BATCHES, probes
+
+Subject = nn.Module | str | PathLike[str]
+"""What can be verified: a model, or the path of a weights file."""
+
+
+@dataclass(frozen=True)
+class FingerprintParity:
+    """What a file says of its tensors, and what they are.
+
+    Attributes:
+        file: the file.
+        claimed: the fingerprint that it carries, or None.
+        found: the fingerprint of its tensors.
+    """
+
+    file: str
+    claimed: str | None
+    found: str
+
+    def __str__(self) -> str:
+        if self.claimed is None:
+            return f"{self.file} carries no fingerprint; it would be {self.found}"
+        if self.claimed == self.found:
+            return f"{self.file} is as it was saved, {self.found}"
+        return f"{self.file} was changed: its tensors have {self.found}; it carries {self.claimed}"
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """One tensor that is not the same on both sides.
+
+    Attributes:
+        name: its name.
+        what: ``"missing"``, ``"dtype"``, ``"shape"`` or ``"values"``.
+        a: what there is on the first side: a dtype, a shape, ``"nothing"``, or for values nothing.
+        b: what there is on the second side.
+        elements: how many elements differ.
+        total: how many there are.
+        largest: the largest absolute difference; NaN where one side alone has NaN.
+    """
+
+    name: str
+    what: str
+    a: str = ""
+    b: str = ""
+    elements: int = 0
+    total: int = 0
+    largest: float = 0.0
+
+    def __str__(self) -> str:
+        if self.what == "values":
+            return f"{self.name}: {self.elements:,} of {self.total:,} elements differ, by {self.largest:.3g} at most"
+        return f"{self.name}: {self.a} ↔ {self.b}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Whether two files or models are the same.
+
+    Attributes:
+        a: the first one.
+        b: the second one, or None if a file was verified alone.
+        fingerprints: of each that is a file.
+        equal: how many tensors are the same bit for bit; None if they were not compared.
+        total: how many names there are on either side.
+        differences: the tensors that are not the same.
+        outputs: how far each way to compute each output is from the float64 run.
+        failures: what could not be compared, though it should have been.
+        notes: what else there is to know.
+    """
+
+    a: str
+    b: str | None
+    fingerprints: tuple[FingerprintParity, ...]
+    equal: int | None = None
+    total: int = 0
+    differences: tuple[TensorDifference, ...] = ()
+    outputs: tuple[OutputParity, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True if something was compared and all of it is the same."""
+        intact = all(f.claimed in (f.found, None) for f in self.fingerprints)
+        if self.b is None:
+            return intact and all(f.claimed is not None for f in self.fingerprints)
+        compared = bool(self.total or self.outputs)
+        return compared and intact and not (self.differences or self.failures) and all(o.holds for o in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "ok": self.ok,
+            "a": self.a,
+            "b": self.b,
+            "fingerprints": [vars(f) for f in self.fingerprints],
+            "tensors": {
+                "equal": self.equal,
+                "total": self.total,
+                "differences": [{k: as_reported(v) for k, v in vars(d).items()} for d in self.differences],
+            },
+            "outputs": [{**{k: as_reported(v) for k, v in vars(o).items()}, "holds": o.holds} for o in self.outputs],
+            "failures": list(self.failures),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield from (str(f) for f in self.fingerprints)
+        if self.b is None:
+            return
+        if self.equal is not None:
+            yield f"tensors: {self.equal} of {self.total} are the same bit for bit"
+            yield from (f"  {d}" for d in self.differences[:20])
+            if len(self.differences) > 20:
+                yield f"  and {len(self.differences) - 20} more"
+        if self.outputs:
+            yield f"outputs, batches of {', '.join(map(str, BATCHES))}: the error against a run in float64"
+            header = ("output", "inputs", "computed by", "error", "may be", "")
+            rows = [
+                (o.output, o.inputs, o.run, f"{o.error:.1e}", f"{o.limit:.1e}", "ok" if o.holds else "DIFFERS")
+                for o in self.outputs
+            ]
+            widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+            for row in (header, *rows):
+                yield "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        yield from self.failures
+        yield from self.notes
+        yield f"{self.a} and {self.b} are {'the same' if self.ok else 'NOT the same'}"
+
+
+@dataclass(frozen=True)
+class _Side:
+    label: str
+    path: Path | None
+    checkpoint: Checkpoint | None
+    state: Mapping[str, torch.Tensor]
+    model: nn.Module | None
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.path is not None and self.path.suffix.lower() == ".onnx"
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.checkpoint is not None and self.checkpoint.artifact is None
+
+
+def verify(
+    a: Subject,
+    b: Subject | None = None,
+    *,
+    spec: Source | None = None,
+    inputs: Sequence[torch.Tensor] | None = None,
+    seed: int = 0,
+) -> VerifyReport:
+    """Tell whether two files or models are the same: every tensor bit for bit, and what they compute.
+
+    Files are read whole into memory of our own, and their fingerprints checked. Outputs are computed in torch, and for
+    an ``.onnx`` file in onnxruntime too, on random numbers and on images made by code, in batches of 1, 2 and 5. They
+    are compared with a run in float64: no way may be further from it than a small multiple of what the model in its
+    own precision is (:mod:`zoo.weights.verification.outputs`). No model is changed.
+
+    Args:
+        a: a model or a weights file.
+        b: another one; None checks the fingerprint of the file ``a`` alone.
+        spec: what a file holds, where neither file says so.
+        inputs: batches to compute the outputs of instead.
+        seed: of the random inputs.
+
+    Returns:
+        What was compared and how far it is the same; ``ok`` tells whether all is.
+
+    Raises:
+        ZooError: a model is to be verified alone.
+        FileFormatError: a file is missing, damaged or of another kind.
+        UnsafeFileError: it is a pickle that holds more than tensors.
+        SpecError: a spec is wrong.
+
+    >>> import zoo
+    >>> model = zoo.build("lenet", weights="digits")
+    >>> verify(model, zoo.save(model, "lenet.safetensors")).ok
+    True
+    """
+    if b is None and isinstance(a, nn.Module):
+        raise ZooError("found one model to verify; expected a file, or two of either to compare")
+    sides = [_side(each, label) for each, label in zip((a, b), _labels(a, b), strict=True) if each is not None]
+    fingerprints = tuple(
+        FingerprintParity(side.label, claimed.fingerprint if claimed else None, side.checkpoint.fingerprint)
+        for side in sides
+        if side.checkpoint is not None
+        for claimed in (side.checkpoint.artifact,)
+    )
+    if b is None:
+        return VerifyReport(sides[0].label, None, fingerprints)
+    notes: list[str] = []
+    failures: list[str] = []
+    names = dict.fromkeys([*sides[0].state, *sides[1].state])
+    differences = tuple(d for n in names if (d := _difference(n, sides[0].state, sides[1].state)) is not None)
+    compared = True
+    if any(side.is_onnx and side.is_foreign for side in sides) and sides[0].state.keys() != sides[1].state.keys():
+        compared, differences = False, ()
+        notes.append("tensors: not compared, for those of an ONNX file from elsewhere have names of their own")
+    outputs: list[OutputParity] = []
+    try:
+        sides = _with_models(sides, spec)
+        outputs = _outputs(sides, inputs, seed, notes, failures)
+    except (RunError, TensorMismatchError) as error:
+        failures.append(f"outputs: {error}")
+    return VerifyReport(
+        sides[0].label,
+        sides[1].label,
+        fingerprints,
+        len(names) - len(differences) if compared else None,
+        len(names) if compared else 0,
+        differences,
+        tuple(outputs),
+        tuple(failures),
+        tuple(notes),
+    )
+
+
+def _labels(a: Subject, b: Subject | None) -> tuple[str, str]:
+    first = "a" if isinstance(a, nn.Module) else fspath(a)
+    return first, "b" if b is None or isinstance(b, nn.Module) else fspath(b)
+
+
+def _side(subject: Subject, label: str) -> _Side:
+    if isinstance(subject, nn.Module):
+        model: nn.Module = getattr(subject, "_orig_mod", subject)  # what torch.compile wraps
+        state = model.state_dict(keep_vars=True)
+        aliases = tied(state)
+        return _Side(label, None, None, {name: state[aliases.get(name, name)].detach() for name in state}, model)
+    path = Path(subject)
+    checkpoint = read(path, mapped=False)
+    return _Side(label, path, checkpoint, checkpoint.state_dict(), None)
+
+
+def _difference(
+    name: str, left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]
+) -> TensorDifference | None:
+    a, b = left.get(name), right.get(name)
+    if a is None or b is None:
+        return TensorDifference(name, "missing", _text(a), _text(b))
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return TensorDifference(name, "dtype" if a.dtype != b.dtype else "shape", _text(a), _text(b))
+    if bit_equal(a, b):
+        return None
+    rows = [bytes_of(t).reshape(-1, t.dtype.itemsize) for t in (a, b)]
+    differ = (rows[0] != rows[1]).any(1)
+    wide = torch.complex128 if a.is_complex() else torch.float64
+    x, y = (t.detach().cpu().reshape(-1)[differ].to(wide) for t in (a, b))
+    return TensorDifference(
+        name,
+        "values",
+        elements=int(differ.sum()),
+        total=a.numel(),
+        largest=float((x - y).abs().nan_to_num(float("inf")).max()),
+    )
+
+
+def _text(tensor: torch.Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{dtype_name(tensor.dtype)}{list(tensor.shape)}"
+
+
+def _with_models(sides: Sequence[_Side], spec: Source | None) -> list[_Side]:
+    """Give each side that is a file its model: by its own spec, or by that of the other side."""
+    known: Any = spec
+    for side in sides:
+        if known is None and side.checkpoint is not None and side.checkpoint.artifact is not None:
+            known = side.checkpoint.artifact.spec
+        elif known is None and isinstance(side.model, Model):
+            known = side.model.spec
+    found = []
+    for side in sides:
+        model = side.model
+        if side.path is not None and side.checkpoint is not None:
+            if not side.is_foreign:
+                model = model_of(side.checkpoint, side.path)
+            elif known is not None and not side.is_onnx:
+                model = model_of(side.checkpoint, side.path, known)
+        found.append(_Side(side.label, side.path, side.checkpoint, side.state, model))
+    return found
+
+
+def _outputs(
+    sides: Sequence[_Side],
+    inputs: Sequence[torch.Tensor] | None,
+    seed: int,
+    notes: list[str],
+    failures: list[str],
+) -> list[OutputParity]:
+    models = [side.model for side in sides if side.model is not None]
+    described = next((m for m in models if isinstance(m, Model)), None)
+    given: Mapping[str, Sequence[torch.Tensor]]
+    if models and inputs is not None:
+        given = {"given": [x.double() for x in inputs]}
+    elif described is not None:
+        given = _probes(described, sides, seed, notes)
+    else:
+        notes.append("outputs: not compared, for nothing says of which model these are; say so: spec=, --spec")
+        return []
+    runs: dict[str, Run] = {}
+    for side in sides:
+        if side.model is not None:
+            runs[f"{side.label} in torch"] = in_torch(side.model)
+        if side.is_onnx and side.path is not None:
+            try:
+                runs[f"{side.label} in onnxruntime"] = in_onnxruntime(side.path)
+            except RunError as error:
+                failures.append(f"outputs: {error}")
+    ports = next((s.checkpoint.artifact.outputs for s in sides if s.checkpoint and s.checkpoint.artifact), ())
+    return compare_outputs(models[0], runs, given, [port.name for port in ports])
+
+
+def _probes(model: Model, sides: Sequence[_Side], seed: int, notes: list[str]) -> dict[str, list[torch.Tensor]]:
+    source = model.spec["input"]
+    size = source["size"]
+    if size is None:
+        size = [max(64, getattr(model.backbone, "min_size", 1))] * 2
+        for side in sides:
+            if side.is_onnx and side.path is not None:
+                size = [n or size[0] for n in onnx_input_shape(side.path)[2:]]
+        notes.append(f"the spec gives no size of the input: {'×'.join(map(str, size))} was taken")
+    return probes(source["channels"], size, model.record.preprocessing if model.record else None, seed)
