@@ -16,6 +16,7 @@ from registry.errors import (
     ZooError,
 )
 from registry.problem import Problem
+from zoo.messages import printable, some
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
@@ -68,7 +69,7 @@ class SpecError(ZooError):
         self.file = None if file is None else fspath(file)
         where = "" if self.file is None else f"{self.file}: "
         count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in the spec:\n  "
-        shown = [_printable(str(problem), 1000) for problem in self.problems[:_SHOWN]]
+        shown = [printable(str(problem), 1000) for problem in self.problems[:_SHOWN]]
         if len(self.problems) > _SHOWN:
             shown.append(f"and {len(self.problems) - _SHOWN} more")
         super().__init__(where + count + "\n  ".join(shown))
@@ -152,7 +153,7 @@ class WeightsError(ZooError):
 
     def __init__(self, path: str | PathLike[str], message: str) -> None:
         self.path = fspath(path)
-        shown = _printable(message)
+        shown = printable(message)
         super().__init__(f"{self.path}: {shown}" if self.path else shown)
 
 
@@ -276,7 +277,7 @@ class TensorMismatchError(WeightsError):
         self.unexpected = tuple(unexpected)
         self.different = tuple(different)
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
-        facts = [f"{len(names)} {what} ({_some(names)})" for what, names in named if names]
+        facts = [f"{len(names)} {what} ({some(names)})" for what, names in named if names]
         facts += [remedy] if remedy else []
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
 
@@ -350,7 +351,7 @@ class LossyCastError(WeightsError):
         self.underflow = dict(underflow)
         kinds = (("are too large for it", self.overflow), ("become zero", self.underflow))
         facts = [
-            f"{sum(counts.values()):,} values {what} ({_some([f'{name} {n:,}' for name, n in counts.items()])})"
+            f"{sum(counts.values()):,} values {what} ({some([f'{name} {n:,}' for name, n in counts.items()])})"
             for what, counts in kinds
             if counts
         ]
@@ -397,18 +398,3 @@ class ScaffoldError(ZooError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _printable(message: str, most: int = 4000) -> str:
-    """Return a message that may quote a stranger's file as a terminal can show it: no escape sequences, no novels.
-
-    A line that is indented, as those of our own lists are, stays a line.
-    """
-    shown = message if len(message) <= most else f"{message[:most]}…"
-    lines = ("".join(each if each.isprintable() else repr(each)[1:-1] for each in line) for line in shown.split("\n  "))
-    return "\n  ".join(lines)
