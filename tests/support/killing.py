@@ -52,8 +52,9 @@ class Steps:
         plain = io.open
 
         def opened(file: Any, mode: str = "r", *args: Any, **keywords: Any) -> Any:
-            if "b" in mode and "w" in mode:
-                return io.BufferedWriter(Raw(file, "w"), _BUFFER)
+            if "b" in mode and ("w" in mode or "+" in mode):
+                raw = Raw(file, mode.replace("b", ""))
+                return (io.BufferedRandom if "+" in mode else io.BufferedWriter)(raw, _BUFFER)
             return plain(file, mode, *args, **keywords)
 
         io.open = opened  # what Path.open and Path.write_bytes call
