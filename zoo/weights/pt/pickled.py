@@ -11,6 +11,7 @@ Source: the opcodes of the Python standard library's ``pickletools``.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -99,14 +100,16 @@ def read_pickle(stream: BytesIO, most: int = MAX_STEPS) -> Any:
     """
     machine = _Machine(most)
     try:
-        while code := stream.read(1):
-            if code == b".":
-                return machine.result()
-            name, reader = _words()[code]
-            machine.step(name, None if reader is None else reader(stream))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # how Python's decoder tells that text is damaged
+            while code := stream.read(1):
+                if code == b".":
+                    return machine.result()
+                name, reader = _words()[code]
+                machine.step(name, None if reader is None else reader(stream))
     except PickleError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, UnicodeError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, DeprecationWarning) as error:
         raise PickleError(f"its pickle is damaged ({type(error).__name__}: {str(error)[:200]})") from None
     raise PickleError("its pickle ends too early")
 
