@@ -362,3 +362,14 @@ def test_a_model_of_any_size_with_an_operator_of_one_size_is_not_exported(tmp_pa
     spec["neck"]["pool"] = "max"
     with pytest.raises(WeightsError, match="torch cannot export this model to ONNX"):
         zoo.save(zoo.build({**spec, "input": {"size": [64, 64]}}), tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("spelling", [rb"Float\x53torage", rb"Float\s"])
+def test_a_name_in_a_pickle_is_taken_letter_for_letter(spelling: bytes, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "x.pt").read_bytes()
+    assert b"FloatStorage" in content
+    (tmp_path / "x.pt").write_bytes(content.replace(b"FloatStorage", spelling))
+    with pytest.raises(UnsafeFileError) as caught:
+        zoo.load(tmp_path / "x.pt", spec="lenet")
+    assert caught.value.reason == f"it asks for torch.{spelling.decode()}"

@@ -11,7 +11,6 @@ Source: the opcodes of the Python standard library's ``pickletools``.
 from __future__ import annotations
 
 import pickletools
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,16 +99,14 @@ def read_pickle(stream: BytesIO, most: int = MAX_STEPS) -> Any:
     """
     machine = _Machine(most)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # how Python's decoder tells that text is damaged
-            while code := stream.read(1):
-                if code == b".":
-                    return machine.result()
-                name, reader = _words()[code]
-                machine.step(name, None if reader is None else reader(stream))
+        while code := stream.read(1):
+            if code == b".":
+                return machine.result()
+            name, reader = _words()[code]
+            machine.step(name, None if reader is None else reader(stream))
     except PickleError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, DeprecationWarning) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise PickleError(f"its pickle is damaged ({type(error).__name__}: {str(error)[:200]})") from None
     raise PickleError("its pickle ends too early")
 
@@ -119,8 +116,14 @@ def _words() -> Mapping[bytes, tuple[str, Callable[[BytesIO], Any] | None]]:
     """Return the instructions that are known here, each with what reads its argument; the others are not even read."""
     known = _PUSHED | _FIXED.keys() | _TUPLES.keys() | _OTHERS
     words = {each.code.encode("latin-1"): each for each in pickletools.opcodes}
+    # pickletools takes escapes in these for what they stand for, and warns of some; who unpickles them does not.
+    lines: dict[str, Callable[[BytesIO], Any]] = {"GLOBAL": lambda s: f"{_line(s)}.{_line(s)}", "PERSID": _line}
     return _Words(
-        {code: (w.name, w.arg.reader if w.arg else None) for code, w in words.items() if w.name in known},
+        {
+            code: (w.name, lines.get(w.name, w.arg.reader if w.arg else None))
+            for code, w in words.items()
+            if w.name in known
+        },
         {code: w.name for code, w in words.items()},
     )
 
@@ -211,7 +214,7 @@ class _Machine:
         elif name == "FROZENSET":
             stack.append(Called("builtins.frozenset", (self.to_mark(),)))
         elif name == "GLOBAL":
-            stack.append(Wanted(_text(argument.replace(" ", ".", 1))))
+            stack.append(Wanted(_text(argument)))
         elif name == "STACK_GLOBAL":
             attribute, module = self.pop(), self.pop()
             stack.append(Wanted(f"{_text(module)}.{_text(attribute)}"))
@@ -300,6 +303,13 @@ def _called(function: Any, arguments: Any) -> Called:
     if not isinstance(function, Wanted) or not isinstance(arguments, tuple):
         raise PickleError("its pickle is damaged (it calls what is no function)")
     return Called(function.name, arguments)
+
+
+def _line(stream: BytesIO) -> str:
+    line = stream.readline(_MAX_NAME)
+    if not line.endswith(b"\n"):
+        raise PickleError("its pickle is damaged (it asks for what has no name)")
+    return line[:-1].decode()
 
 
 def _text(value: Any) -> str:
