@@ -39,8 +39,8 @@ def main() -> None:
 def list_(words: tuple[str, ...], as_json: bool) -> None:
     """List what is installed; nothing is imported.
 
-    KIND is one of models, backbones, necks, bottlenecks, heads, weights, formats (all of them unless given); PATTERN
-    is a shell pattern, "resnet*".
+    KIND is one of models, backbones, necks, bottlenecks, heads, weights, formats, keymaps, providers (all of them
+    unless given); PATTERN is a shell pattern, "resnet*".
     """
     from zoo.catalogue import entries
 

@@ -79,8 +79,9 @@ def save(
     if not isinstance(model, Model):
         found = type(model).__name__
         raise WeightsError(path, f"found a {found!r} to save; expected a model made by zoo.build or zoo.load")
-    checkpoint = Checkpoint.of(model).sealed()
+    described = Checkpoint.of(model)
     _refuse_unloadable(model, path)
+    checkpoint = described.sealed()  # every byte is hashed: last
     if dtype is not None:
         checkpoint, _ = cast(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
         checkpoint = replace(checkpoint, tensors=dict(checkpoint.tensors))
@@ -117,7 +118,6 @@ def load(
     Raises:
         LossyCastError: with ``dtype`` a finite value would become infinite, or more than a thousandth of the nonzero
             values of a tensor would become zero.
-        UnknownNameError: there is no such dtype, or no such model.
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
@@ -127,7 +127,7 @@ def load(
         MissingProviderError: it needs a component that is not installed here.
         KeymapError: the keymap cannot translate its tensors for this model.
         TensorMismatchError: its tensors are not those of the model.
-        UnknownNameError: no model or no keymap has this name.
+        UnknownNameError: no model, keymap or dtype has this name.
         SizeBudgetError: the spec is that of a far larger model than the tensors are of.
         SpecError: the spec is wrong.
         SpecFileError: the spec file cannot be read.

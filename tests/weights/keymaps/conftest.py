@@ -33,6 +33,7 @@ def difference(randomise) -> Callable[[str, str, nn.Module, Sequence[tuple[int, 
             with torch.inference_mode():
                 expected, output = theirs(x), ours(x)
             assert expected.std() > 1e-3  # a network that answers the same to everything would prove nothing
+            assert output.isfinite().all()  # the larger of a number and NaN is the number
             found = max(found, ((output - expected).abs().max() / expected.abs().max()).item())
         return found
 
