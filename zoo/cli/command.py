@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
-from registry.errors import ZooError
 from registry.names import nearest
 from zoo.cli import authors, plugins, specs, tables, weights
-
-
-class _Group(click.Group):
-    """Shows our own errors as a message and an exit code, not as a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ZooError as error:
-            raise click.ClickException(str(error)) from error
-
+from zoo.cli.failures import Group
 
 _LISTED = {"models": "model", "backbones": "backbone", "necks": "neck", "bottlenecks": "bottleneck", "heads": "head",
            "weights": "weights", "formats": "format", "keymaps": "keymap", "providers": "provider"}  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zoo-torch", prog_name="zoo")
 def main() -> None:
     """A PyTorch model zoo that other people can extend without asking."""

@@ -9,27 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry.errors import ZooError
 from zoo.cli import tables
+from zoo.cli.failures import TellsErrors
 
 if TYPE_CHECKING:
     from zoo.weights.conversion.batch import BatchReport
 
 
-class _Command(click.Command):
-    """Shows our own errors as a message and an exit code, also where it is run without the group."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ZooError as error:
-            raise click.ClickException(str(error)) from error
-
-
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("files", nargs=-1, required=True, metavar="SRC DST | SRC... --to FORMAT", type=click.Path())
 @click.option("--to", metavar="FORMAT", help="Convert each SRC to this format: pt, safetensors, onnx or a plugin's.")
 @click.option("-o", "--output", metavar="DIR", type=click.Path(), help="With --to: where the new files go.")
@@ -78,7 +68,7 @@ def convert(
         sys.exit(1)
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path(), required=False)
 @click.option("--spec", metavar="NAME|FILE", help="What a file holds, where neither says so itself.")
