@@ -120,7 +120,7 @@ def cast(
     >>> halved.tensors["scale"].dtype, str(report)
     (torch.float16, '1 tensors to float16: 0 values too large, 0 become zero')
     """
-    converted, report = convert(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
+    converted, report = cast_for_use(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
     artifact = checkpoint.artifact
     if artifact is None or not report.tensors:
         return converted, report
@@ -129,7 +129,7 @@ def cast(
     return replace(converted, artifact=artifact).sealed(), report
 
 
-def convert(
+def cast_for_use(
     checkpoint: Checkpoint, dtype: str | torch.dtype, *, allow_lossy: bool, path: str | PathLike[str]
 ) -> tuple[Checkpoint, CastReport]:
     """Do what :func:`cast` does for tensors that are going to be used, not written: the artifact loses its fingerprint.

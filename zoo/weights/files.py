@@ -22,7 +22,7 @@ from zoo.errors import (
 from zoo.lock import LockWarning, compare_lock
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
-from zoo.weights.casting import cast, convert
+from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import in_our_names
 from zoo.weights.reading import format_of, read, read_verified
@@ -140,7 +140,7 @@ def load(
     if keymap is not None:
         checkpoint = in_our_names(checkpoint, keymap, spec, path)
     if dtype is not None:
-        checkpoint, _ = convert(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
+        checkpoint, _ = cast_for_use(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
     return model_of(checkpoint, path, spec)
 
 
