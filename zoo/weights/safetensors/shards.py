@@ -124,14 +124,17 @@ def read_shards(path: Path, *, mapped: bool) -> Checkpoint:
     """
     weight_map, metadata = _read_index(path)
     tensors: dict[str, torch.Tensor] = {}
-    for name, shard in {name: _shard(path, name) for name in sorted(set(weight_map.values()))}.items():
+    listed: dict[str, set[str]] = {}
+    for tensor, name in weight_map.items():
+        listed.setdefault(name, set()).add(tensor)
+    for name, shard in {name: _shard(path, name) for name in sorted(listed)}.items():
         with shard.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             regions = read_header(file, size, shard).regions
-            found, listed = {r.name for r in regions}, {t for t, where in weight_map.items() if where == name}
-            if found != listed:
-                odd = sorted(found ^ listed)
+            found = {region.name for region in regions}
+            if found != listed[name]:
+                odd = sorted(found ^ listed[name])
                 has = "has" if odd[0] in found else "lacks"
                 raise FileFormatError(path, f"its index and {name} do not agree: the shard {has} {odd[0]!r}")
             tensors |= read_regions(file, regions, shard, mapped=mapped)
