@@ -9,40 +9,8 @@ import torch
 import torchvision
 
 import zoo
-from zoo import kinds, testing
+from zoo import kinds
 from zoo.weights.parity import compare
-
-RESNETS = [f"resnet{n}" for n in (18, 34, 50, 101, 152)]
-VGGS = [f"vgg{n}{norm}" for n in (11, 13, 16, 19) for norm in ("", "_bn")]
-QUICK = ("resnet18", "resnet50", "vgg11")
-MODELS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RESNETS + VGGS]
-
-
-@pytest.mark.parametrize("name", RESNETS + VGGS)
-def test_every_name_and_shape_is_theirs_in_their_order(name: str) -> None:
-    with torch.device("meta"):
-        theirs = torchvision.models.get_model(name).state_dict()
-        ours = zoo.build(name)
-    keymap = kinds.keymaps.get("torchvision")
-    plan = keymap.plan(theirs, name)
-    assert plan.problems == ()
-    assert [type(rule).__name__ for rule in plan.unused] == ["Default"]
-    back = keymap.to_theirs(ours)
-    assert [(n, t.shape, t.dtype) for n, t in back.items()] == [(n, t.shape, t.dtype) for n, t in theirs.items()]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_tensors_go_there_and_back_and_outputs_are_theirs_bit_for_bit(name: str, difference) -> None:
-    theirs = torchvision.models.get_model(name)
-    assert difference("torchvision", name, theirs, [(224, 224), (96, 128)]) == 0.0
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_it_keeps_the_contract_with_their_model_beside_it(name: str) -> None:
-    with torch.device("meta"):
-        theirs = torchvision.models.get_model(name)
-    report = testing.check_keymap("torchvision", name, theirs)
-    assert (report.ok, report.ran) == (True, 5), report
 
 
 def test_a_file_of_theirs_is_loaded_and_computes_the_same(randomise, tmp_path: Path) -> None:
