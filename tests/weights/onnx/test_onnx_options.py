@@ -143,3 +143,11 @@ for path in {[str(path) for path in paths]}:
     run = python(code)
     assert run.stderr == ""
     assert run.stdout.split() == ["2"] * 6 + ["2", "2", "2"]
+
+
+def test_weights_that_are_not_numbers_are_written_for_any_size(tmp_path: Path) -> None:
+    model = zoo.build("resnet-lite", input={"size": None})
+    with torch.no_grad():
+        model.head.fc.bias[0] = float("nan")
+    back = zoo.load(zoo.save(model, tmp_path / "net.onnx"), verify=True)
+    assert zoo.fingerprint(back) == zoo.fingerprint(model)
