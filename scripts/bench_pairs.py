@@ -62,7 +62,7 @@ def print_pairs(rows: Iterable[Row]) -> None:
             row.peer[0],
             f"{median(ratios):.2f}×",
             f"{ratios[0]:.2f} … {ratios[-1]:.2f}",
-            f"{row.aim:g}×" if row.aim else "",
+            f"{row.aim:.2g}×" if row.aim else "",
         )
     if table.row_count:
         Console(width=max(150, Console().width)).print(table)

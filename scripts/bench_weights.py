@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from bench_pairs import Row
+from bench_pairs import Row, process
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -42,7 +42,7 @@ def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
         for name in ("vgg16", "mlp"):
             yield loading_against_safetensors(artifact(folder, name))
     if "convert" in groups:
-        yield converting(folder)
+        yield from converting(folder)
     if "export" in groups:
         yield exporting("resnet50", folder)
     if "fingerprint" in groups:
@@ -81,19 +81,14 @@ def loading_against_safetensors(path: Path) -> Row:
     )
 
 
-def converting(folder: Path) -> Row:
-    """Convert a .pt file, proof included, and copy it, both down to the disk."""
+def converting(folder: Path) -> Iterator[Row]:
+    """Convert a .pt file, proof included and down to the disk, and copy it: as cp does, and down to the disk, too."""
     source = zoo.save(zoo.load(artifact(folder, "vgg16")), folder / "vgg16.pt")
     target, copy = folder / "converted.safetensors", folder / "copy.pt"
-
-    def peer() -> object:
-        return subprocess.run(["sh", "-c", f"cp {source} {copy} && sync {copy}"], check=True)
-
-    def ours() -> object:
-        return zoo.convert(source, target, force=True)
-
-    size = f"{source.stat().st_size / 1e6:.0f} MB"
-    return Row(f"convert .pt to .safetensors, {size}", ("zoo.convert", ours), ("cp and sync", peer), 0.5, rounds=5)
+    task = f"convert .pt to .safetensors, {source.stat().st_size / 1e6:.0f} MB"
+    ours = ("zoo.convert", lambda: zoo.convert(source, target, force=True))
+    yield Row(task, ours, ("cp", process("cp", str(source), str(copy))), 0.5)
+    yield Row(task, ours, ("cp and sync", process("sh", "-c", f"cp {source} {copy} && sync {copy}")))
 
 
 def exporting(name: str, folder: Path) -> Row:
