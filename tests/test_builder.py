@@ -33,7 +33,7 @@ def test_features_say_what_comes_out_of_every_part(name: str) -> None:
     [
         (
             {"backbone": RESNET, "head": LINEAR},
-            "spec.head (linear) after backbone resnet_lite: found the map 'stage2' (16×?); expected a vector; put a "
+            "spec.head (linear) after backbone resnet_lite: found the map 'stage2' (16×?×?); expected a vector; put a "
             "neck such as 'gap' or 'flatten' before it",
         ),
         (
@@ -43,7 +43,7 @@ def test_features_say_what_comes_out_of_every_part(name: str) -> None:
         ),
         (
             {"backbone": RESNET, "neck": "flatten"},
-            "spec.neck (flatten) after backbone resnet_lite: found the map 'stage2' (16×?) of unknown size; expected "
+            "spec.neck (flatten) after backbone resnet_lite: found the map 'stage2' (16×?×?) of unknown size; expected "
             "its size in the spec, such as input.size = [32, 32], or the neck 'gap' or 'adaptive_pool'",
         ),
         (

@@ -19,24 +19,40 @@ class Feature:
     Attributes:
         name: what it is called: ``"layer4"``.
         channels: its width, the second dimension of the tensor.
-        stride: how many pixels of the input one of its own stands for, along each axis.
+        stride: how many pixels of the input one of its own stands for: one number for every axis, or one for each.
         size: its spatial size; ``()`` for a vector, None where it depends on an input whose size is not known.
+        dims: how many spatial axes it has: 1 for signals, 2 for images, 3 for volumes and video, 0 for a vector. A
+            ``size`` decides it; without one it is 2 unless stated.
 
     >>> Feature("layer4", channels=512, stride=32, size=(7, 7)).shape_text
     '512×7×7'
     >>> Feature("fc", channels=84, size=()).is_vector
     True
+    >>> Feature("stage1", channels=64, stride=(1, 2, 2), size=(16, 56, 56)).strides
+    (1, 2, 2)
     """
 
     name: str
     channels: int
-    stride: int = 1
+    stride: int | tuple[int, ...] = 1
     size: tuple[int, ...] | None = None
+    dims: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            object.__setattr__(self, "dims", len(self.size))
+        if not isinstance(self.stride, int) and len(set(self.stride)) == 1:
+            object.__setattr__(self, "stride", self.stride[0])  # one spelling: features compare equal
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride along each spatial axis."""
+        return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride
 
     @property
     def is_vector(self) -> bool:
         """True for a tensor ``(N, C)``."""
-        return self.size == ()
+        return self.dims == 0
 
     @property
     def numel(self) -> int | None:
@@ -46,7 +62,7 @@ class Feature:
     @property
     def shape_text(self) -> str:
         """The shape of one sample, for messages."""
-        sizes = ("?",) if self.size is None else self.size
+        sizes = ("?",) * self.dims if self.size is None else self.size
         return "×".join(str(n) for n in (self.channels, *sizes))
 
 
@@ -76,21 +92,30 @@ def last_vector(features: tuple[Feature, ...]) -> Feature:
     return feature
 
 
-def require_maps(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """Return the features, all of which have to be maps with height and width.
+def require_maps(features: tuple[Feature, ...], dims: int | tuple[int, ...] = (1, 2, 3)) -> tuple[Feature, ...]:
+    """Return the features, all of which have to be maps.
+
+    Args:
+        features: what the stage before gives.
+        dims: how many spatial axes they may have.
 
     Raises:
-        ShapeError: one is a vector or of another dimension, or there is none.
+        ShapeError: one is a vector or has another number of axes, or there is none.
     """
     last(features)
+    fitting = (dims,) if isinstance(dims, int) else dims
     for feature in features:
         if feature.is_vector:
             raise ShapeError(
                 f"the vector {feature.name!r} ({feature.shape_text})", "maps with a spatial size, before any pooling"
             )
-        if feature.size is not None and len(feature.size) != 2:
-            raise ShapeError(f"the map {feature.name!r} ({feature.shape_text})", "maps with height and width")
+        if feature.dims not in fitting:
+            wanted = " or ".join(_AXES[n] for n in fitting)
+            raise ShapeError(f"the map {feature.name!r} ({feature.shape_text})", f"maps with {wanted}")
     return features
+
+
+_AXES = {1: "one spatial axis", 2: "height and width", 3: "depth, height and width"}
 
 
 def require_shape(tensor: torch.Tensor, feature: Feature) -> None:

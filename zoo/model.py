@@ -184,7 +184,7 @@ class Model(nn.Module):
 
     def _check_input(self, x: torch.Tensor) -> None:
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]
-        dims = 2 if size is None else len(size)
+        dims = getattr(self.backbone, "dims", 2) if size is None else len(size)
         if x.dim() != dims + 2 or x.shape[1] != channels:
             sizes = ", ".join("HWD"[:dims]) if dims <= 3 else "*size"
             raise ShapeError(f"an input of shape {tuple(x.shape)}", f"(N, {channels}, {sizes})", "model input")

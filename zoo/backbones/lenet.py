@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d, require_planar, require_size, window_size
+from zoo.layers.conv import conv, require_dims, require_size, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, norm_maker
 from zoo.layers.parameters import Widths
@@ -59,14 +59,14 @@ class LeNet(nn.Module):
         self.min_size = 1
         for _ in channels:
             self.min_size = 2 * self.min_size + kernel_size - 1
-        require_planar(in_size)
+        require_dims(in_size, 2)
         require_size(in_size, self.min_size, f"{len(channels)} stages of kernel {kernel_size}")
         make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
         features, size = [], in_size
         self.stages = nn.ModuleList()
         for index, width in enumerate(channels, start=1):
             stage = nn.Sequential()
-            stage.add_module("conv", conv2d(in_channels, width, kernel_size, init=init))
+            stage.add_module("conv", conv(in_channels, width, kernel_size, init=init))
             stage.add_module("norm", make_norm(width))
             stage.add_module("activation", make_activation())
             stage.add_module("pool", nn.AvgPool2d(2) if pool == "avg" else nn.MaxPool2d(2))

@@ -12,12 +12,12 @@ from torch import nn
 
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d, require_planar, window_size
+from zoo.layers.conv import conv, require_dims, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, norm_maker
 from zoo.layers.parameters import Widths
 
-_MakeConv = Callable[..., nn.Conv2d]
+_MakeConv = Callable[..., nn.Module]
 _MakeNorm = Callable[[int], nn.Module]
 _MakeActivation = Callable[[], nn.Module]
 
@@ -132,11 +132,11 @@ class ResNet(nn.Module):
         init: InitName | Init = "kaiming",
     ) -> None:
         super().__init__()
-        require_planar(in_size)
+        require_dims(in_size, 2)
         make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
-        conv = partial(conv2d, bias=False, init=init)
+        make_conv = partial(conv, bias=False, init=init)
         kernel_size, stride = (7, 2) if stem == "7x7" else (3, 1)
-        self.conv1 = conv(in_channels, width, kernel_size, stride=stride, padding=kernel_size // 2)
+        self.conv1 = make_conv(in_channels, width, kernel_size, stride=stride, padding=kernel_size // 2)
         self.bn1 = make_norm(width)
         self.relu = make_activation()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "7x7" else nn.Identity()
@@ -144,7 +144,7 @@ class ResNet(nn.Module):
         if stem == "7x7":
             size, stride = window_size(size, 3, stride=2, padding=1), 4
 
-        make_block = partial(_BLOCKS[block], conv=conv, norm=make_norm, activation=make_activation)
+        make_block = partial(_BLOCKS[block], conv=make_conv, norm=make_norm, activation=make_activation)
         expansion = _BLOCKS[block].expansion
         features, channels = [], width
         for index, depth in enumerate(layers):
@@ -155,7 +155,7 @@ class ResNet(nn.Module):
                 shortcut = None
                 if step_here != 1 or channels != inner * expansion:
                     shortcut = nn.Sequential(
-                        conv(channels, inner * expansion, 1, stride=step_here), make_norm(inner * expansion)
+                        make_conv(channels, inner * expansion, 1, stride=step_here), make_norm(inner * expansion)
                     )
                 stage.append(make_block(channels, inner, step_here, shortcut))
                 channels = inner * expansion

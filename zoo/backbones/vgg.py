@@ -8,7 +8,7 @@ from torch import nn
 from zoo.errors import ShapeError
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d, require_planar, require_size, window_size
+from zoo.layers.conv import conv, require_dims, require_size, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, is_none, norm_maker
 from zoo.layers.parameters import Widths
@@ -58,14 +58,14 @@ class VGG(nn.Module):
                 "one number of each for every stage",
             )
         self.min_size = 2 ** len(layers)
-        require_planar(in_size)
+        require_dims(in_size, 2)
         require_size(in_size, self.min_size, f"{len(layers)} stages that each halve it")
         make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
         features, size = [], in_size
         self.layers = nn.ModuleList()
         for index, (depth, width) in enumerate(zip(layers, channels, strict=True), start=1):
             for _ in range(depth):
-                self.layers.append(conv2d(in_channels, width, 3, padding=1, init=init))
+                self.layers.append(conv(in_channels, width, 3, padding=1, init=init))
                 if not is_none(norm):
                     self.layers.append(make_norm(width))
                 self.layers.append(make_activation())

@@ -8,7 +8,7 @@ from torch import nn
 
 from zoo.features import Feature, require_maps
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv2d
+from zoo.layers.conv import conv
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, is_none, norm_maker
 
@@ -50,11 +50,13 @@ class Conv1x1(nn.Module):
         self.layers = nn.ModuleList()
         for feature in require_maps(in_features):
             layer = nn.Sequential()
-            layer.add_module("conv", conv2d(feature.channels, out_channels, 1, bias=is_none(norm), init=init))
+            layer.add_module(
+                "conv", conv(feature.channels, out_channels, 1, dims=feature.dims, bias=is_none(norm), init=init)
+            )
             layer.add_module("norm", make_norm(out_channels))
             layer.add_module("activation", make_activation())
             self.layers.append(layer)
-        self.features = tuple(Feature(f.name, out_channels, f.stride, f.size) for f in in_features)
+        self.features = tuple(Feature(f.name, out_channels, f.stride, f.size, f.dims) for f in in_features)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return tuple(layer(m) for layer, m in zip(self.layers, maps, strict=True))

@@ -12,9 +12,10 @@ from torch import nn
 
 from zoo.errors import ShapeError
 
-NormName = Literal["batch", "group", "layer", "none"]
+NormName = Literal["batch", "frozen_batch", "group", "layer", "instance", "none"]
 
 _BATCH_NORMS: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE_NORMS: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -22,8 +23,10 @@ class Norm:
     """A normalisation and its numbers.
 
     Attributes:
-        type: ``batch`` (Ioffe, Szegedy, ICML 2015), ``group`` (Wu, He, "Group Normalization", ECCV 2018), ``layer``
-            (Ba, Kiros, Hinton, arXiv 1607.06450; over the channels at each position of a map) or ``none``.
+        type: ``batch`` (Ioffe, Szegedy, ICML 2015), ``frozen_batch`` (the same with statistics, scale and shift that
+            never train: He et al., "Mask R-CNN", ICCV 2017, section 3.1), ``group`` (Wu, He, "Group Normalization",
+            ECCV 2018), ``layer`` (Ba, Kiros, Hinton, arXiv 1607.06450; over the channels at each position of a map),
+            ``instance`` (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022; with scale and shift, maps only) or ``none``.
         groups: how many groups, for ``group`` alone; it has to divide the channels.
         eps: what is added to the variance.
         momentum: the weight of a new batch in the running statistics, for ``batch`` alone.
@@ -46,6 +49,39 @@ class ChannelLayerNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation by statistics, scale and shift that are buffers: nothing of it trains, in any mode.
+
+    Source: He et al., "Mask R-CNN", ICCV 2017, section 3.1. Names are ``nn.BatchNorm2d``'s.
+
+    Args:
+        channels: width of the input.
+        eps: what is added to the variance.
+
+    Shape:
+        ``(N, channels, *spatial)`` → the same.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, eps={self.eps}"
+
+
 def norm_maker(norm: NormName | Norm, dims: int) -> Callable[[int], nn.Module]:
     """Return what makes the normalisation layer for a number of channels.
 
@@ -54,17 +90,24 @@ def norm_maker(norm: NormName | Norm, dims: int) -> Callable[[int], nn.Module]:
         dims: spatial dimensions: 0 for vectors, 2 for images.
 
     Raises:
-        ShapeError: from the result, where groups do not divide the channels.
+        ShapeError: ``instance`` for vectors, which have no axis to take statistics over; and from the result, where
+            groups do not divide the channels.
 
     >>> type(norm_maker("batch", dims=2)(8)).__name__
     'BatchNorm2d'
     """
     plan = Norm(type=norm) if isinstance(norm, str) else norm
+    if plan.type == "instance" and not dims:
+        raise ShapeError("an instance norm of vectors", "maps, or another norm: batch, group, layer or none")
 
     def make(channels: int) -> nn.Module:
         match plan.type:
             case "batch":
                 return _BATCH_NORMS[dims](channels, eps=plan.eps, momentum=plan.momentum)
+            case "frozen_batch":
+                return FrozenBatchNorm(channels, eps=plan.eps)
+            case "instance":
+                return _INSTANCE_NORMS[dims](channels, eps=plan.eps, affine=True)
             case "group":
                 return _group_norm(plan, channels)
             case "layer":

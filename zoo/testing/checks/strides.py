@@ -20,10 +20,10 @@ def strides(subject: Subject) -> None:
     declared = subject.build(device="meta").features
     if all(f.is_vector for f in declared):
         skip("vectors have no stride")
-    if any(f.stride < 1 for f in declared):
-        fail(f"{next(f for f in declared if f.stride < 1)} has a stride below 1")
+    if any(min(f.strides) < 1 for f in declared if f.strides):
+        fail(f"{next(f for f in declared if f.strides and min(f.strides) < 1)} has a stride below 1")
     # A multiple of every stride: the rounding of each layer is then the same for both inputs.
-    step = math.lcm(*(f.stride for f in declared))
+    step = math.lcm(*(stride for f in declared for stride in f.strides))
     large = tuple(n + step for n in small)
     for feature, before, after in zip(declared, _maps(subject, small), _maps(subject, large), strict=True):
         _check(feature, before.shape[2:], after.shape[2:], step)
@@ -31,7 +31,8 @@ def strides(subject: Subject) -> None:
 
 def _check(feature: Feature, before: torch.Size, after: torch.Size, step: int) -> None:
     grown = [b - a for a, b in zip(before, after, strict=True)]
-    if not feature.is_vector and any(grown) and any(n != step // feature.stride for n in grown):
+    expected = [step // stride for stride in feature.strides]
+    if not feature.is_vector and any(grown) and grown != expected:
         fail(
             f"{feature.name!r} declares stride {feature.stride}, but as the input grows by {step} it grows by "
             f"{'×'.join(map(str, grown))}, from {'×'.join(map(str, before))} to {'×'.join(map(str, after))}"
