@@ -31,6 +31,12 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"out_features": 8, "norm": "batch", "activation": "hardswish", "dropout": 0.5, "bias": False},
     ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
+    "head:branch": [
+        {"neck": "gap", "bottleneck": {"type": "linear", "out_features": 8}, "head": {"type": "linear", "num_classes": 3}},
+    ],
+    "head:multi": [
+        {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
 }
 
