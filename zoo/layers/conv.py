@@ -107,7 +107,7 @@ def require_dims(size: tuple[int, ...] | None, dims: int) -> None:
         ShapeError: it has more or fewer.
     """
     if size is not None and len(size) != dims:
-        raise ShapeError(f"an input of size {list(size)}, {len(size)}-dimensional", _SIZES[dims])
+        raise ShapeError(f"an input of size {list(size)}, {len(size)}-dimensional", f"{_SIZES[dims]}, for dims={dims}")
 
 
 def require_size(size: tuple[int, ...] | None, least: int, why: str) -> None:
