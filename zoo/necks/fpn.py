@@ -32,8 +32,8 @@ class FeaturePyramid(nn.Module):
         init: how the convolutions start.
 
     Shape:
-        maps ``(N, Cᵢ, *spatialᵢ)`` → as many maps ``(N, channels, *spatialᵢ)`` and the extra ones, each half as large as
-        the one before, rounded up.
+        maps ``(N, Cᵢ, *spatialᵢ)`` → as many maps ``(N, channels, *spatialᵢ)`` and the extra ones, each half as large
+        as the one before, rounded up.
 
     Raises:
         ShapeError: a vector comes in, or nothing at all.
