@@ -150,7 +150,7 @@ class ResNet(nn.Module):
             blocks = nn.Sequential()
             for position in range(stage.depth):
                 step, before = (stage.step, stage.dilation[0]) if position == 0 else (1, stage.dilation[1])
-                around = _shortcut(shortcut, channels, out_channels, step, make_conv, make_norm)
+                around = _shortcut(shortcut, channels, out_channels, step, dims, make_conv, make_norm)
                 made = make_block(
                     channels,
                     inner,
@@ -204,12 +204,12 @@ def _planned(
 
 
 def _shortcut(
-    type: str, channels: int, out_channels: int, step: int, make_conv: MakeConv, make_norm: MakeNorm
+    type: str, channels: int, out_channels: int, step: int, dims: int, make_conv: MakeConv, make_norm: MakeNorm
 ) -> nn.Module | None:
     if step == 1 and channels == out_channels:
         return None
     if type == "padding":
-        return PaddedShortcut(out_channels - channels, step)
+        return PaddedShortcut(out_channels - channels, step, dims)
     return nn.Sequential(make_conv(channels, out_channels, 1, stride=step), make_norm(out_channels))
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from torch import nn
 
 from zoo.errors import ShapeError
 from zoo.layers.init import Init, InitName, initialised
 
-Dims = Literal[1, 2, 3]
-"""Spatial axes: 1 for signals, 2 for images, 3 for volumes and video."""
+Dims = Annotated[int, Ge(1), Le(3)]
+"""Spatial axes: 1 for signals, 2 for images, 3 for volumes and video. (A Literal of numbers would take True for 1.)"""
 
 PerAxis = int | tuple[int, ...]
 """One number for every spatial axis, or one for each."""

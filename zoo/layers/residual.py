@@ -145,25 +145,24 @@ class PaddedShortcut(nn.Module):
     Args:
         extra: how many channels are added.
         stride: the distance of the positions that are kept.
+        dims: spatial dimensions.
 
     Shape:
         ``(N, C, *spatial)`` → ``(N, C + extra, *spatial / stride)``, sizes rounded up.
 
-    >>> tuple(PaddedShortcut(extra=4, stride=2)(torch.ones(1, 8, 5, 6)).shape)
+    >>> tuple(PaddedShortcut(extra=4, stride=2, dims=2)(torch.ones(1, 8, 5, 6)).shape)
     (1, 12, 3, 3)
     """
 
-    def __init__(self, extra: int, stride: int) -> None:
+    def __init__(self, extra: int, stride: int, dims: int) -> None:
         super().__init__()
         self.extra = extra
         self.stride = stride
+        self._kept: Any = (slice(None), slice(None), *(slice(None, None, stride) for _ in range(dims)))
+        self._padding = (0, 0) * dims + (0, extra)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        axes = x.dim() - 2
-        if self.stride != 1:
-            kept: Any = (slice(None), slice(None), *(slice(None, None, self.stride) for _ in range(axes)))
-            x = x[kept]
-        return nn.functional.pad(x, (0, 0) * axes + (0, self.extra))
+        return nn.functional.pad(x if self.stride == 1 else x[self._kept], self._padding)
 
     def extra_repr(self) -> str:
         return f"extra={self.extra}, stride={self.stride}"
