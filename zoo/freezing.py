@@ -9,7 +9,6 @@ from torch import nn
 
 from registry import nearest
 from zoo.errors import UnknownNameError
-from zoo.kinds import PARTS
 from zoo.sources import Sources, feature_names, sources, stages
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def chosen(model: Model, names: Iterable[str], until: str | None) -> Sources:
     found = Sources() if until is None else sources(model, until)
     features = feature_names(model)
     modules = dict(model.named_modules(remove_duplicate=False))
-    everything = tuple(kind for kind in PARTS if getattr(model, kind) is not None)
+    everything = tuple(name for name, _ in model.named_children())
     for name in tuple(names) or (() if until is not None else everything):
         if name in features:
             part, feature = features[name]
