@@ -21,9 +21,16 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"layers": [1, 1], "channels": [8, 8]},
         {"layers": [1, 2], "channels": [8, 16], "norm": "batch", "activation": "leaky_relu", "init": "xavier"},
     ],
-    "neck:adaptive_pool": [{}, {"size": 2, "pool": "max", "flatten": True}],
+    "neck:adaptive_pool": [{"size": 7, "pool": "max"}, {}, {"size": [2, 3], "pool": "max", "flatten": True}],
+    "neck:aspp": [{"channels": 4, "rates": [1, 2]}, {"channels": 6, "rates": [3], "norm": "layer", "dropout": 0.0}],
     "neck:flatten": [{}],
+    "neck:fpn": [
+        {"channels": 8},
+        {"channels": 4, "extra": "p6p7", "extra_from": "c5", "norm": "batch"},
+        {"extra": "pool"},
+    ],
     "neck:gap": [{}],
+    "neck:gmp": [{}],
     "neck:identity": [{}],
     "bottleneck:conv1x1": [{"out_channels": 16}, {"out_channels": 4, "norm": "none", "activation": "identity"}],
     "bottleneck:linear": [
@@ -35,9 +42,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 }
 
 
-KNOWN = {
-    "neck:adaptive_pool-1-weights-onnx": "torch's ONNX exporter has no adaptive_max_pool2d",
-}
+KNOWN: dict[str, str] = {}
 """What is known to fail, each with the reason; it fails as a test once it passes."""
 
 
