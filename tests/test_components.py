@@ -40,6 +40,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"layers": [1, 2], "channels": [8, 16], "norm": "batch", "activation": "leaky_relu", "init": "xavier"},
     ],
     "neck:adaptive_pool": [{"size": 7, "pool": "max"}, {}, {"size": [2, 3], "pool": "max", "flatten": True}],
+    "neck:aspp": [{"channels": 4, "rates": [1, 2]}, {"channels": 6, "rates": [3], "norm": "layer", "dropout": 0.0}],
     "neck:flatten": [{}],
     "neck:fpn": [
         {"channels": 8},
