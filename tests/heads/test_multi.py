@@ -55,7 +55,8 @@ def test_the_normal_form_has_every_default_of_every_nested_part() -> None:
 
 def test_problems_within_are_told_with_their_paths() -> None:
     heads = {"label": {"type": "linear", "num_clases": 10}, "boxes": {"type": "boxs"}, "mask": 3, "deep": {
-        "type": "branch", "neck": "gapp", "head": {"type": "multi", "heads": {"x": {**LINEAR, "bias": 1}}}}}  # fmt: skip
+        "type": "branch", "neck": "flaten",
+        "head": {"type": "multi", "heads": {"x": {**LINEAR, "bias": 1}}}}}  # fmt: skip
     taken = ", ".join(p.name for p in kinds.signature_of(kinds.heads.get("linear")).parameters)
     names, necks = ", ".join(kinds.heads.names()), ", ".join(kinds.necks.names())
     assert problems(heads) == [
@@ -64,7 +65,7 @@ def test_problems_within_are_told_with_their_paths() -> None:
         f"spec.head.heads.boxes.type: unknown head 'boxs'; registered: {names}",
         f"spec.head.heads.mask: found 3; expected a dict with a 'type', one of {names}",
         "spec.head.heads.deep.head.heads.x.bias: found 1 (int); expected bool",
-        f"spec.head.heads.deep.neck.type: unknown neck 'gapp' (did you mean gap?); registered: {necks}",
+        f"spec.head.heads.deep.neck.type: unknown neck 'flaten' (did you mean flatten?); registered: {necks}",
     ]
 
 
