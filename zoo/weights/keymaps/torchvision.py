@@ -39,4 +39,35 @@ VGG = Table(
     ),
 )
 
-TORCHVISION = Keymap("torchvision", (RESNET, VGG))
+_TRUNK = (
+    Rename("backbone.{rest...}", "backbone.{rest...}"),
+    Rename("aux_classifier.0.{name}", "aux.stage3.conv.{name}"),
+    Rename("aux_classifier.1.{name}", "aux.stage3.norm.{name}"),
+    Rename("aux_classifier.4.{name}", "aux.stage3.classifier.{name}"),
+    UNCOUNTED,
+)
+
+FCN = Table(
+    backbone="resnet_lite",
+    head="fcn",
+    rules=(
+        *_TRUNK,
+        Rename("classifier.0.{name}", "head.conv.{name}"),
+        Rename("classifier.1.{name}", "head.norm.{name}"),
+        Rename("classifier.4.{name}", "head.classifier.{name}"),
+    ),
+)
+
+DEEPLAB = Table(
+    backbone="resnet_lite",
+    head="deeplab",
+    rules=(
+        *_TRUNK,
+        Rename("classifier.0.{rest...}", "head.aspp.{rest...}"),
+        Rename("classifier.1.{name}", "head.conv.{name}"),
+        Rename("classifier.2.{name}", "head.norm.{name}"),
+        Rename("classifier.4.{name}", "head.classifier.{name}"),
+    ),
+)
+
+TORCHVISION = Keymap("torchvision", (RESNET, VGG, FCN, DEEPLAB))
