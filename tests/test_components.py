@@ -66,6 +66,16 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
     "head:cosine": [{"num_classes": 3}, {"num_classes": 2, "scale": 16.0, "learned": False, "init": "normal"}],
+    "head:branch": [
+        {
+            "neck": "gap",
+            "bottleneck": {"type": "linear", "out_features": 8},
+            "head": {"type": "linear", "num_classes": 3},
+        },
+    ],
+    "head:multi": [
+        {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
     "head:mlp": [
         {"num_classes": 3},
