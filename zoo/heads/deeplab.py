@@ -77,8 +77,9 @@ class DeepLabHead(nn.Module):
         self.norm = norm_maker(norm, feature.dims)(channels)
         self.activation = activation_maker(activation)()
         self.classifier = conv(channels, num_classes, 1, dims=feature.dims, init=init)
+        self.dims = feature.dims
         self.outputs = {"logits": (num_classes, *AXES[feature.dims])}
 
     def forward(self, maps: tuple[torch.Tensor, ...], size: Sequence[int]) -> torch.Tensor:
         x = self.activation(self.norm(self.conv(self.aspp(maps[-1]))))
-        return resize(self.classifier(x), size)
+        return resize(self.classifier(x), size, dims=self.dims)

@@ -65,8 +65,9 @@ class FCNHead(nn.Module):
         self.activation = activation_maker(activation)()
         self.dropout = nn.Dropout(dropout)
         self.classifier = conv(hidden, num_classes, 1, dims=feature.dims, init=init)
+        self.dims = feature.dims
         self.outputs = {"logits": (num_classes, *AXES[feature.dims])}
 
     def forward(self, maps: tuple[torch.Tensor, ...], size: Sequence[int]) -> torch.Tensor:
         x = self.activation(self.norm(self.conv(maps[-1])))
-        return resize(self.classifier(self.dropout(x)), size)
+        return resize(self.classifier(self.dropout(x)), size, dims=self.dims)
