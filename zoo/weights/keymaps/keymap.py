@@ -94,7 +94,7 @@ class Table:
         return tuple(rule for rule in self.rules if rule.one_way)
 
     def speaks_of(self, parsed: ParsedSpec) -> bool:
-        """Tell whether a checked spec is composed of these components, whatever they are called, with the parameters."""
+        """Tell whether a checked spec is composed of these components, whatever it calls them, with the parameters."""
         entries = {part.kind: part.entry for part in parsed.parts}
         said = {f"{part.kind}.{name}": value for part in parsed.parts for name, value in part.arguments.json.items()}
         composed = all(_is_entry(kind, name, entries.get(kind)) for kind, name in self.composition.items())
@@ -111,8 +111,8 @@ class Keymap:
 
     Attributes:
         library: the library, ``"torchvision"``.
-        tables: one for each way in which models are composed; of several that speak of a model, the one counts that asks
-            for the most parameters, the first of them if there are more.
+        tables: one for each way in which models are composed. Of several that speak of a model, the one that asks for
+            the most parameters counts, and of these the first.
 
     Raises:
         RuleError: there are no tables, or two are for the same models.
