@@ -1,6 +1,7 @@
-"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, and VGG of images; ResNet of video.
+"""torchvision's models: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video; FCN and DeepLabv3 on ResNets.
 
-Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py and video/resnet.py.
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py,
+video/resnet.py, segmentation/fcn.py and segmentation/deeplabv3.py.
 """
 
 from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
