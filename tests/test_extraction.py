@@ -255,3 +255,17 @@ def test_making_an_extraction_leaves_the_model_as_it_is(model: zoo.Model) -> Non
         zoo.extract(model.train(), ["backbone.bn1"])
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_what_auxiliary_heads_give_is_there_in_training_mode_alone(model: zoo.Model, x: torch.Tensor) -> None:
+    branch = {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 10}}
+    model = zoo.build("resnet-lite", aux={"stage2": {"head": branch}})
+    extraction = zoo.extract(model, ["aux.stage2", "head", "backbone.stage1", "backbone.stage3"])
+    twin = copy.deepcopy(model)
+    found, expected = extraction(x), twin(x)
+    assert torch.equal(found["aux.stage2"], expected.aux["stage2"])
+    assert torch.equal(found["head"], expected.out)
+    assert torch.equal(found["backbone.stage1"], zoo.extract(twin, "backbone.stage1")(x)["backbone.stage1"])
+    extraction.eval()
+    with pytest.raises(PartError, match=r"aux.stage2: was not called in this run, so that it gave nothing"):
+        extraction(x)

@@ -17,6 +17,7 @@ from zoo.errors import PartError, UnknownNameError, ZooError
 from zoo.ghost import ghost, ghost_input, haunting
 from zoo.kinds import PARTS, output_features
 from zoo.layers.eager import is_eager
+from zoo.layers.sized import predict
 from zoo.messages import some
 from zoo.sources import feature_names
 
@@ -135,7 +136,7 @@ class Extraction(nn.Module):
         for kind in PARTS[: self._last + 1]:
             part = getattr(self.model, kind)
             if part is not None:
-                given = part(given)
+                given = predict(part, given, x.shape[2:]) if kind == "head" else part(given)
                 for tap in self._taps:
                     if tap.path == kind and tap.name not in found:
                         found[tap.name] = tap.value(given)

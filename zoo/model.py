@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,8 +15,9 @@ from zoo.errors import ShapeError, ZooError
 from zoo.extraction import extract
 from zoo.features import Feature
 from zoo.groups import param_groups
-from zoo.kinds import PARTS
+from zoo.kinds import AUX, PARTS
 from zoo.layers.eager import is_eager
+from zoo.layers.sized import predict
 from zoo.record import Record
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+class Supervised(NamedTuple):
+    """What a model with auxiliary heads returns in training mode.
+
+    Attributes:
+        out: the prediction, what the model returns in evaluation mode.
+        aux: what each auxiliary head predicts, by its name in the spec.
+    """
+
+    out: Any
+    aux: dict[str, Any]
+
+
 class Model(nn.Module):
     """A backbone and, as the spec has it, a neck, a bottleneck and a head: an ordinary ``nn.Module``.
 
@@ -46,24 +59,29 @@ class Model(nn.Module):
         neck: tuple → tuple, or None.
         bottleneck: tuple → tuple, or None.
         head: tuple → predictions, or None.
+        aux: the auxiliary heads by name, each on a feature of its own, or None.
         features: what goes into the head; without a head, what the model returns.
         migration: how a file from elsewhere became this model; None for any other.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
-        tensors, one for each of ``features``.
+        tensors, one for each of ``features``. With auxiliary heads, in training mode, a :class:`Supervised` of that and
+        of what they predict.
     """
 
     backbone: nn.Module
     neck: nn.Module | None
     bottleneck: nn.Module | None
     head: nn.Module | None
+    aux: nn.ModuleDict | None
     migration: MigrationReport | None
 
     def __init__(
         self,
         parts: Mapping[str, nn.Module],
         *,
+        aux: Mapping[str, nn.Module] | None = None,
+        taps: Mapping[str, tuple[str, int]] | None = None,
         spec: Mapping[str, Any],
         lock: Mapping[str, str],
         features: tuple[Feature, ...],
@@ -72,6 +90,8 @@ class Model(nn.Module):
         super().__init__()
         for kind in PARTS:
             self.register_module(kind, parts.get(kind))
+        self.register_module(AUX, nn.ModuleDict(dict(aux)) if aux else None)
+        self._taps = dict(taps or {})
         self._spec = copy.deepcopy(dict(spec))
         self._lock = dict(lock)
         self.features = features
@@ -89,6 +109,11 @@ class Model(nn.Module):
         return dict(self._lock)
 
     @property
+    def aux_weights(self) -> dict[str, float]:
+        """The weight of the loss of each auxiliary head, by its name, as the spec has it."""
+        return {name: aux["weight"] for name, aux in self._spec.get(AUX, {}).items()}
+
+    @property
     def record(self) -> Record | None:
         """What the weights were trained on and how inputs are prepared for them, or None."""
         return self._record
@@ -101,12 +126,21 @@ class Model(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         self._prepare(x)
-        features = self.backbone(x)
+        given = {"backbone": self.backbone(x)}
+        features = given["backbone"]
         if self.neck is not None:
-            features = self.neck(features)
+            features = given["neck"] = self.neck(features)
         if self.bottleneck is not None:
-            features = self.bottleneck(features)
-        return features if self.head is None else self.head(features)
+            features = given["bottleneck"] = self.bottleneck(features)
+        size = x.shape[2:]
+        out = features if self.head is None else predict(self.head, features, size)
+        if self.aux is None or not self.training:
+            return out
+        aux = {}
+        for name, head in self.aux.items():
+            part, index = self._taps[name]
+            aux[name] = predict(head, (given[part][index],), size)
+        return Supervised(out, aux)
 
     def features_at(self, x: torch.Tensor, names: str | Iterable[str]) -> dict[str, Any]:
         """Return intermediate maps for an input: those of features, parts or modules; see :func:`zoo.extract`.

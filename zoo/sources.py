@@ -14,6 +14,7 @@ from registry import nearest
 from zoo.errors import PartError, UnknownNameError
 from zoo.ghost import ghost, ghost_input, haunting
 from zoo.kinds import PARTS, output_features
+from zoo.layers.sized import predict
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -165,7 +166,7 @@ class _Graph:
         for kind in PARTS:
             part = getattr(twin, kind)
             if part is not None:
-                given = part(given)
+                given = predict(part, given, x.shape[2:]) if kind == "head" else part(given)
                 declared = output_features(part) or ()
                 if declared:
                     pairs = zip(declared, given, strict=True)

@@ -22,28 +22,28 @@ _MAXIMA: Mapping[int, Any] = {
 }
 
 
-def global_average(x: torch.Tensor) -> torch.Tensor:
-    """Average a map of one to three spatial axes to one number a channel.
+def global_average(x: torch.Tensor, dims: int) -> torch.Tensor:
+    """Average a map of ``dims`` spatial axes, one to three, to one number a channel.
 
     The operator is torchvision's, adaptive pooling to a size of one: a mean over the axes rounds differently.
 
     Shape:
         ``(N, C, *spatial)`` → ``(N, C)``.
 
-    >>> global_average(torch.ones(2, 3, 4, 5, 6)).shape
+    >>> global_average(torch.ones(2, 3, 4, 5, 6), dims=3).shape
     torch.Size([2, 3])
     """
-    pooled: torch.Tensor = _AVERAGES[x.dim() - 2](x, 1)
+    pooled: torch.Tensor = _AVERAGES[dims](x, 1)
     return pooled.flatten(1)
 
 
-def global_maximum(x: torch.Tensor) -> torch.Tensor:
-    """Reduce a map of one to three spatial axes to its largest number a channel.
+def global_maximum(x: torch.Tensor, dims: int) -> torch.Tensor:
+    """Reduce a map of ``dims`` spatial axes, one to three, to its largest number a channel.
 
     Shape:
         ``(N, C, *spatial)`` → ``(N, C)``.
     """
-    return x.amax(tuple(range(2, x.dim())))
+    return x.amax(tuple(range(2, 2 + dims)))
 
 
 class AdaptivePooling(nn.Module):

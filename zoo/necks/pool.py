@@ -39,10 +39,11 @@ class GlobalAveragePool(nn.Module):
     def __init__(self, in_features: tuple[Feature, ...]) -> None:
         super().__init__()
         feature = require_maps(in_features)[-1]
+        self.dims = feature.dims  # known beforehand: a symbolic trace cannot ask a tensor for it
         self.features = (Feature(feature.name, feature.channels, feature.stride, size=()),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (global_average(maps[-1]),)
+        return (global_average(maps[-1], self.dims),)
 
 
 class GlobalMaxPool(nn.Module):
@@ -68,10 +69,11 @@ class GlobalMaxPool(nn.Module):
     def __init__(self, in_features: tuple[Feature, ...]) -> None:
         super().__init__()
         feature = require_maps(in_features)[-1]
+        self.dims = feature.dims  # known beforehand: a symbolic trace cannot ask a tensor for it
         self.features = (Feature(feature.name, feature.channels, feature.stride, size=()),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (global_maximum(maps[-1]),)
+        return (global_maximum(maps[-1], self.dims),)
 
 
 class AdaptivePool(nn.Module):
