@@ -38,14 +38,15 @@ def backward_multiply_adds(name: str, args: Sequence[Any], forward: int) -> int:
         return forward * 5 // 2 if any(t.requires_grad for t in args[:3]) else 0
     tensors = [a for a in args if isinstance(a, torch.Tensor)]
     operands = tensors[:2] if name == "convolution" else tensors[-2:]
-    return forward * sum(operand.requires_grad for operand in operands)
+    return forward * sum(bool(operand.requires_grad) for operand in operands)
 
 
 def _convolution(args: Sequence[Any], shape: Sequence[int]) -> int:
     x, weight, transposed = args[0], args[1], args[6]
     slides = x.shape if transposed else shape  # over the input, or over the output
-    each = prod(weight.shape[1:])
-    return prod(slides[: -(weight.dim() - 2) - 1]) * weight.shape[0] * prod(slides[-(weight.dim() - 2) :]) * each
+    dims = weight.dim() - 2
+    samples, positions = prod(slides[: -dims - 1]), prod(slides[-dims:])
+    return int(samples * positions * prod(weight.shape))
 
 
 def _product(args: Sequence[Any], shape: Sequence[int]) -> int:
@@ -53,9 +54,9 @@ def _product(args: Sequence[Any], shape: Sequence[int]) -> int:
     return prod(shape) * int(left.shape[-1])
 
 
-def _attention(args: Sequence[Any], shape: Sequence[int]) -> int:
+def _attention(args: Sequence[Any], _shape: Sequence[int]) -> int:
     query, key, value = args[:3]
-    return prod(query.shape) * int(key.shape[-2]) + prod(query.shape[:-1]) * int(prod(value.shape[-2:]))
+    return int(prod(query.shape) * key.shape[-2] + prod(query.shape[:-1]) * prod(value.shape[-2:]))
 
 
 _ATTENTION = (

@@ -77,9 +77,9 @@ def plan(
     changes: list[dict[str, Any]] = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
     if num_classes is not None:
         changes.append({"head": {"num_classes": num_classes}})
-    source = {} if in_channels is None else {"channels": in_channels}
+    source: dict[str, Any] = {} if in_channels is None else {"channels": in_channels}
     if isinstance(spec, Model):
-        _refuse_changes(spec, [*changes, source])
+        _refuse_changes([*changes, source])
         model = _ghost(spec)
     else:
         if size is not None:
@@ -101,7 +101,7 @@ def _size(model: Model, size: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _refuse_changes(model: Model, changes: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_changes(changes: Sequence[Mapping[str, Any]]) -> None:
     named = [name for change in changes for name in change]
     if named:
         raise ShapeError(

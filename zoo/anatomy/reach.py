@@ -4,9 +4,9 @@ Along each axis of the input, the position ``i`` of a tensor depends on the posi
 Convolutions, pools and sums keep that form exactly: for them it is the recurrence F(i) = (F(i+1) − 1)·stride + kernel
 with dilation included. Where a map is resized or merged with one of another jump, both lines are bounds.
 
-A tensor is more than maps: a transformer makes one axis of two, a window partition makes two of one, attention mixes all
-positions. So each dimension of a tensor is a row of factors, the outermost first, and each factor says how far one step
-along it moves on each axis of the input.
+Not every tensor is a map: a transformer makes one dimension of two axes, a partition into windows makes two of one. So
+each dimension of a tensor is a row of factors, the outermost first, and each factor says how far one step along it
+moves on each axis of the input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from math import prod
 
 Number = int | Fraction
 """An exact position: resized maps have jumps that are no whole numbers."""
+
+_Jumps = list[list[Number]]
+"""Of each dimension, of each of its factors, the jump along one axis."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,13 @@ class Reach:
 
     def jump(self, axis: int) -> Number:
         """How far along an axis of the input one position is from the next; 0 where all depend on the same."""
-        steps = [abs(f.jumps[axis]) for dim in self.dims for f in dim if f.jumps[axis]]
+        steps: list[Number] = []
+        for dim in self.dims:
+            repeats = 1  # positions that see the same as the one before: maps enlarged by channels, say
+            for factor in reversed(dim):
+                if factor.jumps[axis]:
+                    steps.append(abs(Fraction(factor.jumps[axis]) / repeats))
+                repeats *= 1 if any(factor.jumps) else factor.size
         return min(steps, default=0)
 
 
@@ -125,11 +134,8 @@ def window(reach: Reach, dim: int, size: int, stride: Number, first: Number, las
         first: where it begins; negative in the padding.
         last: where it ends.
     """
-    moving = [f for f in reach.dims[dim] if any(f.jumps)]
-    if len(moving) > 1 or (moving and len(reach.dims[dim]) > 1):
-        reach = spread(reach, dim)
-        moving = []
-    jumps = moving[0].jumps if moving else reach.still
+    reach = _collapsed(reach, dim)
+    jumps = reach.dims[dim][0].jumps
     low, high = list(reach.low), list(reach.high)
     for axis, jump in enumerate(jumps):
         low[axis] += min(first * jump, last * jump)
@@ -193,11 +199,29 @@ def select(reach: Reach, dim: int, index: int) -> Reach:
     return replace(reach, dims=reach.dims[:dim] + reach.dims[dim + 1 :], low=tuple(low), high=tuple(high))
 
 
-def _with(
-    reach: Reach, dim: int, factors: tuple[Factor, ...], low: Sequence[Number], high: Sequence[Number]
-) -> Reach:
+def _with(reach: Reach, dim: int, factors: tuple[Factor, ...], low: Sequence[Number], high: Sequence[Number]) -> Reach:
     dims = (*reach.dims[:dim], factors, *reach.dims[dim + 1 :])
     return Reach(dims, tuple(low), tuple(high), reach.known)
+
+
+def _collapsed(reach: Reach, dim: int) -> Reach:
+    """Make one factor of those of a dimension, along each axis of that slope that keeps its lines closest."""
+    factors = reach.dims[dim]
+    if len(factors) == 1:
+        return reach
+    inner = [prod(f.size for f in factors[number + 1 :]) for number in range(len(factors))]
+    low, high, jumps = list(reach.low), list(reach.high), list(reach.still)
+    for axis in range(len(low)):
+        slopes = {Fraction(0), *(Fraction(f.jumps[axis]) / n for f, n in zip(factors, inner, strict=True))}
+        found: list[tuple[Fraction, Fraction, Fraction]] = []
+        for slope in slopes:
+            off = [(f.jumps[axis] - slope * n) * (f.size - 1) for f, n in zip(factors, inner, strict=True)]
+            below, above = (sum((each for each in off if (each > 0) == up), start=Fraction(0)) for up in (False, True))
+            found.append((below, above, slope))
+        below, above, jumps[axis] = min(found, key=lambda each: (each[1] - each[0], -abs(each[2])))
+        low[axis] += below
+        high[axis] += above
+    return _with(reach, dim, (Factor(prod(f.size for f in factors), tuple(jumps)),), low, high)
 
 
 def _joined(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
@@ -223,24 +247,31 @@ def _broadcast(reach: Reach, shape: Sequence[int]) -> Reach:
 
 
 def _merge(one: Reach, other: Reach) -> Reach:
-    for dim, (left, right) in enumerate(zip(one.dims, other.dims, strict=True)):
-        if [f.size for f in left] != [f.size for f in right]:
+    for dim in range(len(one.dims)):
+        if [f.size for f in one.dims[dim]] != [f.size for f in other.dims[dim]]:
             one, other = _alike(one, other, dim)
     low, high = list(one.low), list(one.high)
-    jumps = [[list(f.jumps) for f in dim] for dim in one.dims]
+    jumps: list[_Jumps] = []
     for axis in range(len(low)):
-        kept = _bounds(one, other, axis)
-        moved = _bounds(other, one, axis)
-        low[axis], high[axis] = min(kept, moved, key=lambda bounds: bounds[1] - bounds[0])
-        if moved[1] - moved[0] < kept[1] - kept[0]:
-            for dim, factors in enumerate(other.dims):
-                for number, factor in enumerate(factors):
-                    jumps[dim][number][axis] = factor.jumps[axis]
+        mine, theirs = _jumps(one, axis), _jumps(other, axis)
+        candidates = [mine]
+        if mine != theirs:
+            common = [
+                [j if j == k else 0 for j, k in zip(*pair, strict=True)] for pair in zip(mine, theirs, strict=True)
+            ]
+            candidates += [theirs, common]
+        found = [(*_bounds(one, other, axis, candidate), candidate) for candidate in candidates]
+        low[axis], high[axis], chosen = min(found, key=lambda each: each[1] - each[0])
+        jumps.append(chosen)
     dims = tuple(
-        tuple(Factor(f.size, tuple(j)) for f, j in zip(dim, row, strict=True))
-        for dim, row in zip(one.dims, jumps, strict=True)
+        tuple(Factor(f.size, tuple(each[dim][number] for each in jumps)) for number, f in enumerate(factors))
+        for dim, factors in enumerate(one.dims)
     )
     return Reach(dims, tuple(low), tuple(high), one.known and other.known)
+
+
+def _jumps(reach: Reach, axis: int) -> _Jumps:
+    return [[f.jumps[axis] for f in dim] for dim in reach.dims]
 
 
 def _alike(one: Reach, other: Reach, dim: int) -> tuple[Reach, Reach]:
@@ -254,12 +285,15 @@ def _alike(one: Reach, other: Reach, dim: int) -> tuple[Reach, Reach]:
     return spread(one, dim), spread(other, dim)
 
 
-def _bounds(one: Reach, other: Reach, axis: int) -> tuple[Number, Number]:
-    """Return the ends of lines with the jumps of one reach between which the other's lines lie, too."""
-    low, high = other.low[axis], other.high[axis]
-    for mine, theirs in zip(one.dims, other.dims, strict=True):
-        for f, g in zip(mine, theirs, strict=True):
-            slope = (g.jumps[axis] - f.jumps[axis]) * (f.size - 1)
-            low += min(0, slope)
-            high += max(0, slope)
-    return min(one.low[axis], low), max(one.high[axis], high)
+def _bounds(one: Reach, other: Reach, axis: int, jumps: _Jumps) -> tuple[Number, Number]:
+    """Return the ends of lines with these jumps between which those of both lie."""
+    ends = []
+    for side in (one, other):
+        low, high = side.low[axis], side.high[axis]
+        for dim, row in zip(side.dims, jumps, strict=True):
+            for factor, jump in zip(dim, row, strict=True):
+                slope = (factor.jumps[axis] - jump) * (factor.size - 1)
+                low += min(0, slope)
+                high += max(0, slope)
+        ends.append((low, high))
+    return min(low for low, _ in ends), max(high for _, high in ends)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any, Literal
 
-from zoo.anatomy.reach import Reach
+from zoo.anatomy.reach import Reach, spread
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,10 @@ class Plan:
         """
         return {node.path: node for node in self.tree.walk()}[path]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return asdict(self)
+
     def __str__(self) -> str:
         from zoo.anatomy.rendering import text
 
@@ -181,6 +185,8 @@ def output(name: str, shape: tuple[int, ...], reach: Reach | None, size: tuple[i
     """
     if reach is None:
         return Output(name, shape, (), ())
+    if len(reach.dims) > 2 and any(any(f.jumps) for dim in reach.dims[2:] for f in dim):
+        reach = spread(reach, 1)  # positions that were put into channels are seen together
     axes = range(len(size))
     return Output(
         name, shape, tuple(_number(reach.jump(axis)) for axis in axes), tuple(_field(reach, a, size[a]) for a in axes)

@@ -128,7 +128,11 @@ def _totals(plan: Plan) -> Table:
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in left:
-        table.add_column(name, no_wrap=True, overflow="ellipsis",)
+        table.add_column(
+            name,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
     for name in right:
         table.add_column(name, no_wrap=True, justify="right")
     return table

@@ -187,12 +187,12 @@ def _attention(call: Call, _: Reach) -> Results:
     return r.union(found, call.shape)
 
 
-def _norm(call: Call, x: Reach) -> Results:
+def _norm(_call: Call, x: Reach) -> Results:
     """Norms count as pointwise, by convention: the statistics that they take from all positions are not followed."""
     return x
 
 
-def _cat(call: Call, x: Reach) -> Results:
+def _cat(call: Call, _x: Reach) -> Results:
     tensors = call.args[0]
     dim = call.arg(1, 0) % len(call.shape)
     parts = [call.reaches[id(t)] for t in tensors if id(t) in call.reaches]
@@ -203,7 +203,7 @@ def _cat(call: Call, x: Reach) -> Results:
     return replace(joined, widths=widths)  # maps one after the other: no position sees more than it did
 
 
-def _stack(call: Call, x: Reach) -> Results:
+def _stack(call: Call, _x: Reach) -> Results:
     dim = call.arg(1, 0) % len(call.shape)
     return r.union([_inserted(call.reaches[id(t)], dim) for t in call.args[0] if id(t) in call.reaches], call.shape)
 
@@ -295,7 +295,7 @@ def _shuffle_channels(call: Call, x: Reach) -> Results:
     return r.summed(x, 1, call.shape[1])
 
 
-def _indexed(call: Call, x: Reach) -> Results:
+def _indexed(call: Call, _x: Reach) -> Results:
     """Positions that are picked, whatever by: they may be any, so each result depends on all."""
     return r.union([r.constant(each, call.shape) for each in call.reaches.values()], call.shape)
 
@@ -304,11 +304,11 @@ def _reshape(call: Call, x: Reach) -> Results:
     return r.reshape(x, call.shape)
 
 
-def _broadcast(call: Call, x: Reach) -> Results:
+def _broadcast(call: Call, _x: Reach) -> Results:
     return r.union(list(call.reaches.values()), call.shape)
 
 
-def _nothing(call: Call, x: Reach) -> Results:
+def _nothing(_call: Call, _x: Reach) -> Results:
     return None
 
 
@@ -336,7 +336,7 @@ _RULES: Mapping[str, Rule] = {
     **_named(_reduction(1), "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "prod", "logsumexp"),
     **_named(_reduction(1), "argmax", "argmin", "any", "all", "max", "min"),
     **_named(_reduction(2), "norm", "linalg_vector_norm"),
-    **_named(_along, "_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"),
+    **_named(_along, "_softmax", "_safe_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"),
     **_named(_product, "mm", "addmm", "bmm", "baddbmm", "addbmm"),
     **_named(
         _attention,

@@ -1,7 +1,7 @@
 """Shapes: what the commonest operations make, without torch's own kernels for the meta device.
 
-Those of convolution, batch norm, max pool, mean and a few others are written in Python, over modules that take a second or two to
-import: longer than all the rest takes together. Whatever is not plain here is left to them.
+Those of convolution, batch norm, max pool, mean and a few others are written in Python, over modules that take a
+second or two to import: longer than all the rest takes together. Whatever is not plain here is left to them.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _convolution(
 def _batch_norm(
     x: torch.Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool, *_: Any
 ) -> tuple[torch.Tensor, ...] | None:
-    if x.dtype != torch.float32:
-        return None
+    if training and x.dtype != torch.float32:
+        return None  # whose statistics may be of another dtype
     statistics = (x.shape[1] if training else 0,)
     return _empty(x, x.shape), _empty(x, statistics), _empty(x, statistics)
 

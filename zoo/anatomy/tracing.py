@@ -125,7 +125,7 @@ def run(model: nn.Module, x: torch.Tensor, *, training: bool) -> Run:
     return Run(tracer.visits, tracer.peak, tracer.input_kept)
 
 
-class _Tracer(TorchDispatchMode):
+class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
     """Watches every operation; autograd has done its part by then, and composite ones are taken apart.
 
     What a tensor depends on is kept by its storage and its layout there, for views are new tensors each time.
@@ -137,7 +137,7 @@ class _Tracer(TorchDispatchMode):
         return False
 
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.visits: dict[str, Visit] = {}
         self.input_kept = self.peak = self._alive = 0
         self._stack = [""]
@@ -301,8 +301,8 @@ def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
 
 
 def _storage_id(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _layout(tensor: torch.Tensor) -> _Layout:
-    return tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
