@@ -152,7 +152,7 @@ def test_errors(backbone) -> None:
     assert zoo.plan(anything, size=(64, 64)).input == (1, 3, 64, 64)
     with pytest.raises(ShapeError, match="batch=0"):
         zoo.plan("lenet", batch=0)
-    with pytest.raises(UnknownNameError, match=r"unknown dtype 'float61' \(did you mean float16"):
+    with pytest.raises(UnknownNameError, match=r"unknown dtype 'float61' \(did you mean float64"):
         zoo.plan("lenet", dtype="float61")
     with pytest.raises(SpecError):
         zoo.plan("lenet", head={"num_clases": 3})

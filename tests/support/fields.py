@@ -25,10 +25,12 @@ def positive(network: nn.Module) -> nn.Module:
 def seen(
     network: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int], position: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Return for each axis the first and the last position of the input that one of the output sees."""
+    """Return for each axis the first and the last position of the input that one of the output sees, if it sees any."""
     x = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
     network(x)[(slice(None), slice(None), *position)].sum().backward()
     touched = x.grad[0].sum(0).ne(0)
+    if not touched.any():
+        return []  # it sees nothing but padding
     found = []
     for axis in range(touched.dim()):
         others = [d for d in range(touched.dim()) if d != axis]
