@@ -259,7 +259,8 @@ def _merge(one: Reach, other: Reach) -> Reach:
             common = [
                 [j if j == k else 0 for j, k in zip(*pair, strict=True)] for pair in zip(mine, theirs, strict=True)
             ]
-            candidates += [theirs, common]
+            # where one side does not move at all, as after a global pool, neither does what is made of both
+            candidates = [mine, theirs, common] if _moves(mine) and _moves(theirs) else [common]
         found = [(*_bounds(one, other, axis, candidate), candidate) for candidate in candidates]
         low[axis], high[axis], chosen = min(found, key=lambda each: each[1] - each[0])
         jumps.append(chosen)
@@ -268,6 +269,10 @@ def _merge(one: Reach, other: Reach) -> Reach:
         for dim, factors in enumerate(one.dims)
     )
     return Reach(dims, tuple(low), tuple(high), one.known and other.known)
+
+
+def _moves(jumps: _Jumps) -> bool:
+    return any(jump for row in jumps for jump in row)
 
 
 def _jumps(reach: Reach, axis: int) -> _Jumps:

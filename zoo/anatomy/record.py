@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any, Literal
 
+from zoo import kinds
 from zoo.anatomy.reach import Reach, spread
 
 
@@ -154,7 +155,7 @@ class Plan:
     @property
     def parts(self) -> Mapping[str, Node]:
         """The node of each part that the model has: ``"backbone"``, ``"neck"``, …."""
-        return {node.path: node for node in self.tree.children}
+        return {node.path: node for node in self.tree.children if node.path in kinds.PARTS}
 
     def node(self, path: str) -> Node:
         """Return the node of a module.

@@ -92,13 +92,16 @@ def _branches(node: Node, depth: int, guides: str = "", below: str = "") -> Iter
 
 def _features(plan: Plan) -> Table:
     table = _table(("part", "feature", "output"), ("stride", "field", "from"))
-    for kind, part in plan.parts.items():
-        for number, output in enumerate(part.outputs):
+    for part in plan.tree.children:
+        told = [(output.name or part.type, output) for output in part.outputs]
+        if not told:  # auxiliary heads are not called as one
+            told = [(child.name, output) for child in part.children for output in child.outputs]
+        for number, (name, output) in enumerate(told):
             table.add_row(
-                Text("" if number else kind, "bold"),
-                output.name or part.type,
+                Text("" if number else part.name, "bold"),
+                name,
                 _times(output.shape[1:]),
-                _per_axis([f"{n:g}" if n else "–" for n in output.stride]),
+                _per_axis([f"{n:.3g}" if n else "–" for n in output.stride]),
                 _field(output),
                 _per_axis(["" if f.offset is None else str(f.offset) for f in output.field]),
             )
