@@ -131,8 +131,9 @@ def cases() -> list:
     """Every check of all that zoo ships, in two dimensions, and of what takes others in those too."""
 
     def is_long(case: testing.Case) -> bool:
-        quick = QUICK if case.dims is None else {*QUICK, "weights-onnx"}
-        return (case.check not in quick and case.label not in ("", "-0")) or case.name == "pth"
+        if case.dims is not None:
+            return case.check not in {"features", "strides", "gradients", "weights-onnx"}
+        return (case.check not in QUICK and case.label not in ("", "-0")) or case.name == "pth"
 
     every = testing.cases("zoo-torch", parameters=VARIANTS)
     for key, parameters in OF_ANY_DIMENSION.items():
