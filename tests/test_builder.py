@@ -54,7 +54,7 @@ def test_features_say_what_comes_out_of_every_part(name: str) -> None:
         (
             {"backbone": {**RESNET, "in_channels": 1}},
             "spec.backbone (resnet_lite): found in_channels=1 stated; expected in_channels=3, for the input gives "
-            "'input' 3×?; leave it out and it is filled in",
+            "'input' 3×?×?; leave it out and it is filled in",
         ),
         (
             {"input": {"channels": 1, "size": [15, 32]}, "backbone": "lenet"},

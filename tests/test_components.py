@@ -23,6 +23,11 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     ],
     "neck:adaptive_pool": [{}, {"size": 2, "pool": "max", "flatten": True}],
     "neck:flatten": [{}],
+    "neck:fpn": [
+        {"channels": 8},
+        {"channels": 4, "extra": "p6p7", "extra_from": "c5", "norm": "batch"},
+        {"extra": "pool"},
+    ],
     "neck:gap": [{}],
     "neck:identity": [{}],
     "bottleneck:conv1x1": [{"out_channels": 16}, {"out_channels": 4, "norm": "none", "activation": "identity"}],

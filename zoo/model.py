@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,6 +16,9 @@ from zoo.features import Feature
 from zoo.kinds import PARTS
 from zoo.layers.eager import is_eager
 from zoo.record import Record
+
+if TYPE_CHECKING:
+    from zoo.weights.migration.report import MigrationReport
 
 
 @contextmanager
@@ -42,6 +45,7 @@ class Model(nn.Module):
         bottleneck: tuple → tuple, or None.
         head: tuple → predictions, or None.
         features: what goes into the head; without a head, what the model returns.
+        migration: how a file from elsewhere became this model; None for any other.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
@@ -52,6 +56,7 @@ class Model(nn.Module):
     neck: nn.Module | None
     bottleneck: nn.Module | None
     head: nn.Module | None
+    migration: MigrationReport | None
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Model(nn.Module):
         self._lock = dict(lock)
         self.features = features
         self.record = record
+        self.migration = None
 
     @property
     def spec(self) -> dict[str, Any]:

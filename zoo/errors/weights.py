@@ -1,147 +1,12 @@
-"""Every error that zoo raises on purpose: one tree below ZooError, each with its facts as attributes."""
+"""Errors about weights files and the tensors in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
 
-from registry.errors import (
-    AmbiguousNameError,
-    BrokenEntryError,
-    NameTakenError,
-    RegistryError,
-    SignatureError,
-    UnknownNameError,
-    ZooError,
-)
-from registry.problem import Problem
+from registry.errors import ZooError
 from zoo.messages import printable, some
-
-if TYPE_CHECKING:
-    from zoo.testing.report import Result
-    from zoo.weights.keymaps.plan import KeyProblem
-
-__all__ = [
-    "AmbiguousNameError",
-    "BrokenEntryError",
-    "CheckError",
-    "FileFormatError",
-    "ImageError",
-    "KeymapError",
-    "LossyCastError",
-    "MissingProviderError",
-    "MissingSpecError",
-    "NameTakenError",
-    "NotInvertibleError",
-    "PartError",
-    "PatternError",
-    "RegistryError",
-    "RuleError",
-    "ScaffoldError",
-    "ShapeError",
-    "SignatureError",
-    "SizeBudgetError",
-    "SpecError",
-    "SpecFileError",
-    "StalePairError",
-    "TensorMismatchError",
-    "UnknownNameError",
-    "UnsafeFileError",
-    "WeightsError",
-    "ZooError",
-]
-
-
-_SHOWN = 50  # problems in a message; the attribute has them all
-
-
-class SpecError(ZooError):
-    """A spec is wrong in one place or in several.
-
-    Attributes:
-        problems: every problem, each with its path and what would be right.
-        file: the spec file that it was read from, or None.
-    """
-
-    def __init__(self, problems: Sequence[Problem], file: str | PathLike[str] | None = None) -> None:
-        self.problems = tuple(problems)
-        self.file = None if file is None else fspath(file)
-        where = "" if self.file is None else f"{self.file}: "
-        count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in the spec:\n  "
-        shown = [printable(str(problem), 1000) for problem in self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            shown.append(f"and {len(self.problems) - _SHOWN} more")
-        super().__init__(where + count + "\n  ".join(shown))
-
-
-class SpecFileError(ZooError):
-    """A spec file cannot be read, before what it says is even looked at.
-
-    Attributes:
-        path: the file.
-        reason: what was found and what was expected.
-    """
-
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        self.path = fspath(path)
-        self.reason = reason
-        super().__init__(f"{self.path}: {reason}")
-
-
-class ShapeError(ZooError):
-    """Two shapes do not fit: of two parts, or of a part and its input.
-
-    A component raises it with the plain facts; the builder adds ``where``.
-
-    Attributes:
-        found: what there is.
-        expected: what would fit, and how to get it.
-        where: which part of which spec, ``"spec.head (linear)"``; empty until the builder knows.
-    """
-
-    def __init__(self, found: str, expected: str, where: str = "") -> None:
-        self.found = found
-        self.expected = expected
-        self.where = where
-        super().__init__(f"{where + ': ' if where else ''}found {found}; expected {expected}")
-
-
-class PartError(ZooError):
-    """A component breaks the contract of its kind: what it builds cannot be composed.
-
-    Attributes:
-        where: which part, with the provider.
-        reason: what it lacks.
-    """
-
-    def __init__(self, where: str, reason: str) -> None:
-        self.where = where
-        self.reason = reason
-        super().__init__(f"{where}: {reason}")
-
-
-class SizeBudgetError(ZooError):
-    """A spec describes a larger model than may be built; it was found while composing, before anything was allocated.
-
-    Attributes:
-        what: what there is too much of: ``"bytes"``, ``"elements"`` or ``"tensors and modules"``.
-        found: how many there were when composing stopped; the whole model may have more.
-        limit: how many there may be.
-        source: where the limit comes from.
-        remedy: what to do.
-        where: which part of which spec, ``"spec.head (linear)"``.
-    """
-
-    def __init__(self, what: str, found: int, limit: int, source: str, remedy: str, where: str = "") -> None:
-        self.what = what
-        self.found = found
-        self.limit = limit
-        self.source = source
-        self.remedy = remedy
-        self.where = where
-        told = f"found at least {found:,} {what}; expected at most {limit:,}, {source}; {remedy}"
-        super().__init__(f"{where + ': ' if where else ''}{told}")
 
 
 class WeightsError(ZooError):
@@ -282,39 +147,6 @@ class TensorMismatchError(WeightsError):
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
 
 
-class KeymapError(WeightsError):
-    """A keymap cannot translate these tensors, or not for this model; nothing was changed.
-
-    Attributes:
-        path: the file; empty for tensors that come from none.
-        keymap: the library whose names it knows.
-        reason: what was found and what was expected.
-        problems: every key that is at fault, where keys are.
-    """
-
-    def __init__(
-        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
-    ) -> None:
-        self.keymap = keymap
-        self.reason = reason
-        self.problems = tuple(problems)
-        super().__init__(path, f"keymap {keymap!r}: {reason}")
-
-
-class RuleError(ZooError):
-    """A rule of a keymap, or a set of them, cannot be: told where it is written, before any tensor is seen.
-
-    Attributes:
-        rule: the rule, or the pattern, that is at fault.
-        reason: what was found and what was expected.
-    """
-
-    def __init__(self, rule: str, reason: str) -> None:
-        self.rule = rule
-        self.reason = reason
-        super().__init__(f"{rule}: {reason}")
-
-
 class PatternError(WeightsError):
     """A pattern that was to allow something fits nothing.
 
@@ -359,42 +191,3 @@ class LossyCastError(WeightsError):
             path,
             f"casting to {dtype} loses values: {'; '.join(facts)}; choose a dtype of wider range, or allow_lossy=True",
         )
-
-
-class ImageError(ZooError):
-    """A file cannot be read as an image.
-
-    Attributes:
-        path: the file.
-        reason: why.
-    """
-
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        self.path = fspath(path)
-        self.reason = reason
-        super().__init__(f"{self.path}: {reason}" if self.path else reason)
-
-
-class CheckError(ZooError):
-    """A component or a format does not keep its contract, or there was nothing to check.
-
-    Attributes:
-        failures: the checks that failed (:class:`zoo.testing.Result`); empty if nothing ran.
-    """
-
-    def __init__(self, failures: Sequence[Result]) -> None:
-        self.failures = tuple(failures)
-        told = "\n  ".join(f"{f.subject}: {f.name}: {f.why}" for f in self.failures)
-        super().__init__(told or "nothing was checked; name a component, a format or a distribution that offers some")
-
-
-class ScaffoldError(ZooError):
-    """A new plugin cannot be written.
-
-    Attributes:
-        reason: what was found, what was expected, what to do.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)

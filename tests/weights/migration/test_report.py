@@ -1,0 +1,78 @@
+"""The account of a migration: in words, and as plain values."""
+
+from __future__ import annotations
+
+import json
+
+from zoo.weights.migration.report import (
+    Alignment,
+    MigrationReport,
+    Proof,
+    Renaming,
+    TensorOrigin,
+    Unwrapping,
+)
+
+REPORT = MigrationReport(
+    "run.ckpt.pth",
+    "pt",
+    124,
+    "resnet18",
+    Unwrapping(
+        within="state_dict",
+        writer="Lightning",
+        candidates=("state_dict", "ema"),
+        beside=("optimizer_states (list of 1)",),
+        prefixes=("model.", "module."),
+        left_out=("n_averaged",),
+    ),
+    Renaming("timm", renamed=120, converted=2, made=("bn1.num_batches_tracked",), left_out=("aux (trained beside)",)),
+    Alignment(
+        (TensorOrigin("conv1.weight", "exact", "w0"), TensorOrigin("bn1.bias", "batchnorm-folded", "b0")),
+        producer="pytorch 2.14",
+        nodes=41,
+        notes=("the statistics of BatchNorm are lost",),
+    ),
+    proofs=(Proof("onnxruntime agrees", difference=2e-6, tolerance=1e-5), Proof("it holds", holds=False)),
+    uncertain=("whether it is so",),
+)
+
+
+def test_it_reads_like_an_account() -> None:
+    assert str(REPORT).splitlines() == [
+        "run.ckpt.pth became resnet18.",
+        "It was a pt file as Lightning writes it with 124 tensors.",
+        "Done: the weights were found in 'state_dict' (chosen among 'state_dict', 'ema').",
+        "Done: what is beside them was ignored: optimizer_states (list of 1).",
+        "Done: 'model.' and then 'module.' was taken off the beginning of the names.",
+        "Done: what belongs to the wrapper was left out: n_averaged.",
+        "Done: the names are those of timm: 122 tensors got ours, 2 of them reshaped or cut.",
+        "Done: what the file lacks was filled in: bn1.num_batches_tracked.",
+        "Done: what has no counterpart was left out: aux (trained beside).",
+        "Done: 41 nodes were aligned with those of the model; the tensors are 1 exact, 1 batchnorm-folded.",
+        "Done: the statistics of BatchNorm are lost",
+        "Proven: onnxruntime agrees, 2e-06 apart at most (1e-05 would do).",
+        "FAILED: it holds.",
+        "Uncertain: whether it is so",
+    ]
+
+
+def test_json_has_all_of_it() -> None:
+    told = json.loads(json.dumps(REPORT.to_json(), allow_nan=False))
+    assert told["proven"] is False
+    assert told["unwrapping"]["prefixes"] == ["model.", "module."]
+    assert told["alignment"]["counts"] == {"exact": 1, "batchnorm-folded": 1}
+    assert told["proofs"][0] == {"claim": "onnxruntime agrees", "holds": True, "difference": 2e-06, "tolerance": 1e-05}
+
+
+def test_a_number_that_json_cannot_say_is_text() -> None:
+    report = MigrationReport("a.onnx", "onnx", 1, "lenet", proofs=(Proof("the same", difference=float("nan")),))
+    assert report.to_json()["proofs"][0]["difference"] == "nan"
+
+
+def test_nothing_checked_is_not_proven() -> None:
+    assert not MigrationReport("a.pth", "pt", 1, "lenet").proven
+
+
+def test_what_a_file_says_can_do_nothing_to_a_terminal() -> None:
+    assert "\x1b" not in str(MigrationReport("a.pth", "pt", 1, "lenet", Unwrapping(within="\x1b[2J")))

@@ -1,0 +1,46 @@
+"""Errors about weights of other libraries: their names, and what cannot be told of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from registry.errors import ZooError
+from zoo.errors.weights import WeightsError
+
+if TYPE_CHECKING:
+    from zoo.weights.keymaps.plan import KeyProblem
+
+
+class KeymapError(WeightsError):
+    """A keymap cannot translate these tensors, or not for this model; nothing was changed.
+
+    Attributes:
+        path: the file; empty for tensors that come from none.
+        keymap: the library whose names it knows.
+        reason: what was found and what was expected.
+        problems: every key that is at fault, where keys are.
+    """
+
+    def __init__(
+        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
+    ) -> None:
+        self.keymap = keymap
+        self.reason = reason
+        self.problems = tuple(problems)
+        super().__init__(path, f"keymap {keymap!r}: {reason}")
+
+
+class RuleError(ZooError):
+    """A rule of a keymap, or a set of them, cannot be: told where it is written, before any tensor is seen.
+
+    Attributes:
+        rule: the rule, or the pattern, that is at fault.
+        reason: what was found and what was expected.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(f"{rule}: {reason}")
