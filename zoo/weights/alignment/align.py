@@ -1,4 +1,4 @@
-"""aligned: a model from an ONNX file of elsewhere, by laying the file's graph beside the model's own export."""
+"""aligned: the tensors of a model from an ONNX file of elsewhere, whose graph is laid beside the model's own export."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ MAX_TRIALS = 16
 
 
 class Aligned(NamedTuple):
-    """A model from a file, the tensors that it is around, and the account of how it came about."""
+    """The tensors of a model from a file, and the account of how they were found."""
 
-    model: Model
     checkpoint: Checkpoint
     report: MigrationReport
 
@@ -46,8 +45,10 @@ class _Sides(NamedTuple):
     file: Layout
 
 
-def aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str = "", *, mapped: bool = True) -> Aligned:
-    """Return the model of a spec with the weights of an ONNX file, whoever exported it.
+def aligned(
+    path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str = "", *, mapped: bool = True
+) -> Aligned:
+    """Return the tensors of the model of a spec from an ONNX file, whoever exported it.
 
     The graph of the file is read without running anything, laid beside that of the model, and refused unless layer for
     layer one fits the other. Only then onnxruntime runs the file, to prove that the model computes the same.
@@ -88,7 +89,7 @@ def aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str 
         outputs = prove(model, observed, _trailing(sides), path)
         if all(each.holds for each in outputs):
             report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size)
-            return Aligned(model, made, report)
+            return Aligned(made, report)
         last = _disproven(sides, outputs, path)
         del found, made, model
     raise last or AlignmentError(path, "cannot be aligned")
@@ -151,7 +152,9 @@ def _first(sides: _Sides, levels: Iterable[Level]) -> tuple[Layer | None, Layer 
 
 def _trailing(sides: _Sides) -> list[str]:
     """Return what the file does behind the end of the model, for each output."""
-    return [theirs if theirs != ours else "" for ours, theirs in zip(sides.model.trailing, sides.file.trailing, strict=True)]
+    return [
+        theirs if theirs != ours else "" for ours, theirs in zip(sides.model.trailing, sides.file.trailing, strict=True)
+    ]
 
 
 def _disproven(sides: _Sides, outputs: Sequence[OutputParity], path: Path) -> AlignmentError:
@@ -198,7 +201,9 @@ def _report(
             f"{counts['ambiguous']} tensors are of branches that are alike; paired otherwise the model might compute "
             "the same"
         )
-    alignment = Alignment(found.origins, graph.producer, sum(layer.nodes for layer in sides.file.layers[1:]), tuple(notes))
+    alignment = Alignment(
+        found.origins, graph.producer, sum(layer.nodes for layer in sides.file.layers[1:]), tuple(notes)
+    )
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),
         Proof(

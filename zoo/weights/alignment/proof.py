@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from zoo.errors import AlignmentError
 from zoo.model import Model
@@ -104,6 +105,10 @@ def prove(model: Model, observed: Observed, trailing: Sequence[str], path: Path)
         raise AlignmentError(path, f"cannot be proven: {error}") from error
 
 
+def _finished(output: torch.Tensor, word: str) -> torch.Tensor:
+    return _FINISHES[word](output) if word in _FINISHES else output
+
+
 class _Finished(nn.Module):
     """A model that ends as a file does."""
 
@@ -112,8 +117,8 @@ class _Finished(nn.Module):
         self.model, self.trailing, self.shapes = model, tuple(trailing), tuple(shapes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        leaves = torch.utils._pytree.tree_leaves(self.model(x))
-        made = [_FINISHES.get(word, lambda x: x)(leaf) for word, leaf in zip(self.trailing, leaves, strict=True)]
+        leaves = tree_leaves(self.model(x))
+        made = [_finished(leaf, word) for word, leaf in zip(self.trailing, leaves, strict=True)]
         return tuple(
             each.reshape(shape) if each.numel() == torch.Size(shape).numel() else each
             for each, shape in zip(made, self.shapes, strict=True)

@@ -123,7 +123,7 @@ def in_float64(model: nn.Module) -> Run:
     The model has to call its modules, rather than compute with their tensors itself.
     """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    wide = copy.deepcopy(model, shared)  # type: ignore[arg-type] # by identity, as deepcopy keeps them: the modules are copied, their tensors are not
+    wide = copy.deepcopy(model, shared)  # the modules are copied, their tensors are not
 
     def widen(module: nn.Module, _: Any) -> None:
         for slots in (module._parameters, module._buffers):
@@ -133,8 +133,9 @@ def in_float64(model: nn.Module) -> Run:
                     slots[name] = tensor.detach().double()  # type: ignore[assignment] # nothing is trained here
 
     def narrow(module: nn.Module, *_: Any) -> None:
-        for slots, before in zip((module._parameters, module._buffers), module.__dict__.pop("_narrow"), strict=True):
-            slots.update(before)  # type: ignore[arg-type] # what they were
+        parameters, buffers = module.__dict__.pop("_narrow")
+        module._parameters.update(parameters)
+        module._buffers.update(buffers)
 
     for module in wide.modules():
         if module._parameters or module._buffers:
