@@ -1,6 +1,6 @@
-"""torchvision's image classifiers: ResNet and VGG.
+"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, and VGG of images; ResNet of video.
 
-Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py and vgg.py.
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py and video/resnet.py.
 """
 
 from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
@@ -25,6 +25,23 @@ RESNET = Table(
     ),
 )
 
+# Of r3d_18 alone: the other video networks divide their convolutions into space and time.
+R3D = Table(
+    backbone="resnet_lite",
+    neck="gap",
+    head="linear",
+    parameters={"backbone.stem": "video"},
+    rules=(
+        Rename("stem.0.weight", "backbone.conv1.weight"),
+        Rename("stem.1.{name}", "backbone.bn1.{name}"),
+        Rename("layer{i}.{j}.conv{k}.0.weight", "backbone.layer{i}.{j}.conv{k}.weight"),
+        Rename("layer{i}.{j}.conv{k}.1.{name}", "backbone.layer{i}.{j}.bn{k}.{name}"),
+        Rename("layer{i}.{j}.downsample.{k}.{name}", "backbone.layer{i}.{j}.downsample.{k}.{name}"),
+        Rename("fc.{name}", "head.fc.{name}"),
+        UNCOUNTED,
+    ),
+)
+
 VGG = Table(
     backbone="vgg_lite",
     neck="adaptive_pool",
@@ -39,4 +56,4 @@ VGG = Table(
     ),
 )
 
-TORCHVISION = Keymap("torchvision", (RESNET, VGG))
+TORCHVISION = Keymap("torchvision", (RESNET, R3D, VGG))
