@@ -90,6 +90,20 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "head:multi": [
         {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
     ],
+    "head:deeplab": [
+        {"channels": 8, "rates": [1, 2], "num_classes": 3},
+        {"channels": 4, "rates": [2], "num_classes": 2, "norm": "layer", "activation": "silu", "dropout": 0.0},
+    ],
+    "head:fcn": [
+        {"num_classes": 3},
+        {
+            "num_classes": 2,
+            "channels": 4,
+            "norm": {"type": "group", "groups": 2},
+            "activation": "gelu",
+            "init": "xavier",
+        },
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
     "head:mlp": [
         {"num_classes": 3},

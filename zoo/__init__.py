@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.catalogue import list_models as list_models
     from zoo.catalogue import list_weights as list_weights
     from zoo.errors import ZooError as ZooError
+    from zoo.extraction import extract as extract
     from zoo.features import Feature as Feature
     from zoo.model import Model as Model
     from zoo.prediction import predict as predict
@@ -45,6 +46,7 @@ _HOMES = {
     "build": "zoo.building",
     "convert": "zoo.weights.conversion.convert",
     "describe": "zoo.catalogue",
+    "extract": "zoo.extraction",
     "fingerprint": "zoo.weights.reading",
     "inspect": "zoo.weights.inspection",
     "list_components": "zoo.catalogue",

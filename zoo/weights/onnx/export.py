@@ -55,7 +55,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
     traced = standin(model, _exportable)
     example = example_input(traced, port)
     dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
-    with _shielded(example.device.type):
+    with _shielded("cpu" if example.is_meta else example.device.type):
         try:
             program: Any = torch.onnx.export(
                 traced,
