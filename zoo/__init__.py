@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.anatomy.plan import plan as plan
     from zoo.building import build as build
     from zoo.catalogue import describe as describe
     from zoo.catalogue import list_components as list_components
@@ -55,6 +56,7 @@ _HOMES = {
     "load": "zoo.weights.files",
     "load_into": "zoo.weights.into",
     "normalise": "zoo.spec",
+    "plan": "zoo.anatomy.plan",
     "plan_load": "zoo.weights.into",
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",
