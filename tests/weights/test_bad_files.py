@@ -99,10 +99,10 @@ class _Bomb:
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("torch.save", r"it asks for posix\.mkdir$"),
-        (2, r"it asks for posix\.mkdir$"),
-        (4, r"it asks for posix\.mkdir$"),
-        (5, r"it asks for posix\.mkdir$"),
+        ("torch.save", r"it asks for posix\.mkdir; "),
+        (2, r"it asks for posix\.mkdir; "),
+        (4, r"it asks for posix\.mkdir; "),
+        (5, r"it asks for posix\.mkdir; "),
     ],
 )
 def test_a_pickle_with_code_is_refused_and_never_run(protocol: int | str, message: str, tmp_path: Path) -> None:
