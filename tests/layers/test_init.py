@@ -20,6 +20,7 @@ def layer(init, kernel: int = 3) -> nn.Conv2d:
     [
         ("kaiming", math.sqrt(2 / (128 * 9))),
         ("xavier", math.sqrt(2 / (64 * 9 + 128 * 9))),
+        ("lecun", math.sqrt(1 / (64 * 9))),
         ("normal", 0.02),
         (Init(weight="normal", std=0.3), 0.3),
         ("default", math.sqrt(1 / (3 * 64 * 9))),

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-InitName = Literal["default", "kaiming", "xavier", "normal", "zeros"]
+InitName = Literal["default", "kaiming", "lecun", "xavier", "normal", "zeros"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -21,8 +21,9 @@ class Init:
 
     Attributes:
         weight: ``default`` (torch's own), ``kaiming`` (normal, fan out, for ReLU: He et al., "Delving Deep into
-            Rectifiers", ICCV 2015, section 2.2), ``xavier`` (uniform: Glorot, Bengio, AISTATS 2010, section 4.2),
-            ``normal`` (mean 0 and ``std``) or ``zeros``.
+            Rectifiers", ICCV 2015, section 2.2), ``lecun`` (uniform, fan in, for layers that nothing activates: LeCun
+            et al., "Efficient BackProp", 1998, section 4.6), ``xavier`` (uniform: Glorot, Bengio, AISTATS 2010,
+            section 4.2), ``normal`` (mean 0 and ``std``) or ``zeros``.
         std: standard deviation, for ``normal`` alone.
         bias: ``zeros``, or ``default`` (torch's own).
     """
@@ -44,6 +45,8 @@ def initialise(module: nn.Module, init: InitName | Init) -> None:
     match plan.weight:
         case "kaiming":
             nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        case "lecun":
+            nn.init.kaiming_uniform_(weight, a=1)  # a leak of 1 is no activation at all
         case "xavier":
             nn.init.xavier_uniform_(weight)
         case "normal":
