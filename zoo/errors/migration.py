@@ -63,3 +63,16 @@ class SeveralWeightsError(WeightsError):
         asked = "" if within is None else f"{within!r} is none of them; "
         pick = f"within={self.candidates[-1]!r}"
         super().__init__(path, f"holds several sets of weights: {some(told, 10)}; {asked}say which: {pick}")
+
+
+class SeveralFitsError(WeightsError):
+    """A file fits a model in several ways that give different models, and nothing tells which is right.
+
+    Attributes:
+        ways: the ways, in words.
+    """
+
+    def __init__(self, path: str | PathLike[str], ways: Sequence[str]) -> None:
+        self.ways = tuple(ways)
+        told = "; or ".join(self.ways)
+        super().__init__(path, f"fits in {len(self.ways)} ways that are not the same: {told}; say which: keymap=")

@@ -54,14 +54,17 @@ _HARMLESS = {
 }
 """What state dicts have within; all of it is known by name here, and none is ever called."""
 
+_BUILTINS = (
+    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range"),
+    *("set", "slice", "str", "tuple", "unicode", "xrange"),
+)
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path", "PurePath")
 _CONFIGS = ("dictconfig.DictConfig", "listconfig.ListConfig", "base.ContainerMetadata", "base.Metadata")
 _NODES = ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "Path")
 _INERT = {
     *("argparse.Namespace", "types.SimpleNamespace", "collections.Counter", "collections.deque", "typing.Any"),
-    *(f"builtins.{name}" for name in ("bool", "bytearray", "bytes", "complex", "float", "int", "list", "object")),
-    *(f"builtins.{name}" for name in ("range", "slice", "str", "tuple")),
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _BUILTINS),  # Python 2 had the latter
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
     *("decimal.Decimal", "fractions.Fraction", "uuid.UUID", "_codecs.encode"),
