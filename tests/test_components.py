@@ -9,8 +9,18 @@ import pytest
 from zoo import testing
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
-    "backbone:lenet": [{}, {"channels": [4, 8, 12], "kernel_size": 3, "norm": "batch", "pool": "max"}],
-    "backbone:mlp": [{}, {"hidden": [16], "norm": "layer", "activation": "gelu", "dropout": 0.2, "init": "xavier"}],
+    "backbone:lenet": [
+        {},
+        {"channels": [4, 8, 12], "kernel_size": 3, "norm": "batch", "pool": "max"},
+        {"channels": [4], "norm": "layer", "dims": 1},
+        {"channels": [3, 5], "kernel_size": 2, "norm": "frozen_batch", "dims": 3},
+    ],
+    "backbone:mlp": [
+        {},
+        {"hidden": [8], "dims": 1},
+        {"hidden": [8], "dims": 3},
+        {"hidden": [16], "norm": "layer", "activation": "gelu", "dropout": 0.2, "init": "xavier"},
+    ],
     "backbone:resnet_lite": [
         {"width": 8, "layers": [2, 1, 1, 1]},
         {"width": 8, "stem": "3x3", "layers": [1, 2], "norm": {"type": "group", "groups": 4}, "activation": "silu"},
@@ -34,10 +44,14 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
             "norm": "instance",
             "zero_init_last": True,
         },
+        {"width": 4, "layers": [1, 1], "dims": 1},
+        {"width": 4, "layers": [1, 1], "stem": "video", "dims": 3},
     ],
     "backbone:vgg_lite": [
         {"layers": [1, 1], "channels": [8, 8]},
         {"layers": [1, 2], "channels": [8, 16], "norm": "batch", "activation": "leaky_relu", "init": "xavier"},
+        {"layers": [1, 1], "channels": [4, 8], "norm": "instance", "dims": 1},
+        {"layers": [1, 1], "channels": [4, 8], "norm": {"type": "group", "groups": 2}, "dims": 3},
     ],
     "neck:adaptive_pool": [{"size": 7, "pool": "max"}, {}, {"size": [2, 3], "pool": "max", "flatten": True}],
     "neck:aspp": [{"channels": 4, "rates": [1, 2]}, {"channels": 6, "rates": [3], "norm": "layer", "dropout": 0.0}],
