@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.weights.inspection import inspect as inspect
     from zoo.weights.into import load_into as load_into
     from zoo.weights.into import plan_load as plan_load
+    from zoo.weights.migration.identify import identify as identify
     from zoo.weights.reading import fingerprint as fingerprint
     from zoo.weights.verification.verify import verify as verify
 
@@ -46,6 +47,7 @@ _HOMES = {
     "convert": "zoo.weights.conversion.convert",
     "describe": "zoo.catalogue",
     "fingerprint": "zoo.weights.reading",
+    "identify": "zoo.weights.migration.identify",
     "inspect": "zoo.weights.inspection",
     "list_components": "zoo.catalogue",
     "list_models": "zoo.catalogue",

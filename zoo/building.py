@@ -16,9 +16,8 @@ from zoo.errors import FileFormatError, FingerprintError, UnknownNameError
 from zoo.model import Model
 from zoo.spec import Source, merge, opened, parse
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.files import refuse_other_function
+from zoo.weights.files import model_around, refuse_other_function
 from zoo.weights.reading import read, read_verified
-from zoo.weights.rebuilding import rebuild
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -89,7 +88,7 @@ def build(
             for place in ([f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind])
         }
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
-        return rebuild(parsed, checkpoint, path)
+        return model_around(parsed, checkpoint, path, spec)
 
 
 def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:

@@ -372,4 +372,4 @@ def test_a_name_in_a_pickle_is_taken_letter_for_letter(spelling: bytes, tmp_path
     (tmp_path / "x.pt").write_bytes(content.replace(b"FloatStorage", spelling))
     with pytest.raises(UnsafeFileError) as caught:
         zoo.load(tmp_path / "x.pt", spec="lenet")
-    assert caught.value.reason == f"it asks for torch.{spelling.decode()}"
+    assert caught.value.reason.startswith(f"it asks for torch.{spelling.decode()}; ")

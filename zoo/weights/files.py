@@ -183,21 +183,35 @@ def model_of(
         with opened(spec) as plain:
             parsed = parse(plain)
             refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
-            return _from_elsewhere(checkpoint, path, parsed, spec, keymap, finish)
+            return model_around(parsed, checkpoint, path, spec, keymap=keymap, finish=finish)
     checkpoint = finish(checkpoint)
     if checkpoint.artifact is not None:
         return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
     raise MissingSpecError(path)
 
 
-def _from_elsewhere(
+def model_around(
+    parsed: ParsedSpec,
     checkpoint: Checkpoint,
     path: Path,
-    parsed: ParsedSpec,
     spec: Source,
-    keymap: str | None,
-    finish: Callable[[Checkpoint], Checkpoint],
+    *,
+    keymap: str | None = None,
+    finish: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
 ) -> Model:
+    """Build the model of a checked spec around the tensors of a file, which are recognised if zoo did not write it.
+
+    Args:
+        parsed: the checked spec.
+        checkpoint: what is in the file.
+        path: the file, for errors.
+        spec: what was checked, for the account of it.
+        keymap: the library whose names a file from elsewhere has; all are tried unless given.
+        finish: what is to be done to the tensors once they have our names.
+
+    Raises:
+        ZooError: all that :func:`load` raises.
+    """
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
     composed = Composed.within(parsed, checkpoint, path)

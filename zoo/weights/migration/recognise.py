@@ -84,7 +84,7 @@ def recognised(
     """
     state = checkpoint.state_dict()
     expected = model.state_dict(keep_vars=True)
-    shapes = {name: _unvalued(tensor) for name, tensor in state.items()}
+    shapes = {name: unvalued(tensor) for name, tensor in state.items()}
     tables, untried = _tables(parsed, keymap, path)
     ways = _distinct(_fitting(shapes, expected, tables, ours=keymap is None))
     if len(ways) > 1:
@@ -96,7 +96,8 @@ def recognised(
     return checkpoint, _report(checkpoint, parsed, path, len(state))
 
 
-def _unvalued(tensor: torch.Tensor) -> torch.Tensor:
+def unvalued(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without its values, so that what is done to its shape can be tried; an odd one as it is."""
     plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") if plain else tensor
 
