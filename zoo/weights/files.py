@@ -104,7 +104,8 @@ def load(
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
-    files are mapped, not read.
+    files are mapped, not read. An ONNX file from elsewhere, whose tensors may be folded and have any names, is laid
+    beside the graph of the model, and proven; ``model.migration`` tells how.
 
     A file from elsewhere is recognised, and the account of it is ``model.migration``: the weights are found in the
     checkpoint of a training run, what wrappers put before the names is taken off, and the names of every keymap are
@@ -137,6 +138,7 @@ def load(
         KeymapError: the keymap cannot translate its tensors for this model.
         SeveralWeightsError: it holds several sets of weights.
         SeveralFitsError: its tensors fit in several ways that are not the same.
+        AlignmentError: it is an ONNX graph from elsewhere, whose tensors have other names, and not one of this model.
         TensorMismatchError: its tensors are not those of the model.
         UnknownNameError: no model, keymap or dtype has this name.
         SizeBudgetError: the spec is that of a far larger model than the tensors are of.
@@ -153,7 +155,7 @@ def load(
     def casting(named: Checkpoint) -> Checkpoint:
         return named if dtype is None else cast_for_use(named, dtype, allow_lossy=allow_lossy, path=path)[0]
 
-    return model_of(checkpoint, path, spec, keymap=keymap, finish=casting)
+    return model_of(checkpoint, path, spec, keymap=keymap, finish=casting, mapped=not verify)
 
 
 def model_of(
@@ -163,6 +165,7 @@ def model_of(
     *,
     keymap: str | None = None,
     finish: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
+    mapped: bool = True,
 ) -> Model:
     """Build the model whose tensors a file holds around them, in evaluation mode.
 
@@ -172,6 +175,7 @@ def model_of(
         spec: what it holds, where it does not say so itself.
         keymap: the library whose names a file from elsewhere has; all are tried unless given.
         finish: what is to be done to the tensors once they have our names.
+        mapped: whether tensors may stay in the file.
 
     Raises:
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
@@ -183,7 +187,7 @@ def model_of(
         with opened(spec) as plain:
             parsed = parse(plain)
             refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
-            return model_around(parsed, checkpoint, path, spec, keymap=keymap, finish=finish)
+            return model_around(parsed, checkpoint, path, spec, keymap=keymap, finish=finish, mapped=mapped)
     checkpoint = finish(checkpoint)
     if checkpoint.artifact is not None:
         return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
@@ -198,6 +202,7 @@ def model_around(
     *,
     keymap: str | None = None,
     finish: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
+    mapped: bool = True,
 ) -> Model:
     """Build the model of a checked spec around the tensors of a file, which are recognised if zoo did not write it.
 
@@ -208,12 +213,21 @@ def model_around(
         spec: what was checked, for the account of it.
         keymap: the library whose names a file from elsewhere has; all are tried unless given.
         finish: what is to be done to the tensors once they have our names.
+        mapped: whether tensors may stay in the file.
 
     Raises:
         ZooError: all that :func:`load` raises.
     """
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
+    if path.suffix.lower() == ".onnx" and keymap is None:
+        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+
+        checkpoint, aligned = from_graph(path, checkpoint, parsed, str(spec), mapped=mapped)
+        if aligned is not None:
+            model = rebuild(parsed, finish(checkpoint), path)
+            model.migration = aligned
+            return model
     composed = Composed.within(parsed, checkpoint, path)
     checkpoint, report = recognised(checkpoint, parsed, composed.model, path, keymap)
     model = rebuild(parsed, finish(checkpoint), path, composed)

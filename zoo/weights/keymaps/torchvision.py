@@ -1,6 +1,7 @@
-"""torchvision's image classifiers: ResNet and VGG.
+"""torchvision's models: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video; FCN and DeepLabv3 on ResNets.
 
-Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py and vgg.py.
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py,
+video/resnet.py, segmentation/fcn.py and segmentation/deeplabv3.py.
 """
 
 from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
@@ -25,6 +26,23 @@ RESNET = Table(
     ),
 )
 
+# Of r3d_18 alone: the other video networks divide their convolutions into space and time.
+R3D = Table(
+    backbone="resnet_lite",
+    neck="gap",
+    head="linear",
+    parameters={"backbone.stem": "video"},
+    rules=(
+        Rename("stem.0.weight", "backbone.conv1.weight"),
+        Rename("stem.1.{name}", "backbone.bn1.{name}"),
+        Rename("layer{i}.{j}.conv{k}.0.weight", "backbone.layer{i}.{j}.conv{k}.weight"),
+        Rename("layer{i}.{j}.conv{k}.1.{name}", "backbone.layer{i}.{j}.bn{k}.{name}"),
+        Rename("layer{i}.{j}.downsample.{k}.{name}", "backbone.layer{i}.{j}.downsample.{k}.{name}"),
+        Rename("fc.{name}", "head.fc.{name}"),
+        UNCOUNTED,
+    ),
+)
+
 VGG = Table(
     backbone="vgg_lite",
     neck="adaptive_pool",
@@ -39,4 +57,35 @@ VGG = Table(
     ),
 )
 
-TORCHVISION = Keymap("torchvision", (RESNET, VGG))
+_TRUNK = (
+    Rename("backbone.{rest...}", "backbone.{rest...}"),
+    Rename("aux_classifier.0.{name}", "aux.stage3.conv.{name}"),
+    Rename("aux_classifier.1.{name}", "aux.stage3.norm.{name}"),
+    Rename("aux_classifier.4.{name}", "aux.stage3.classifier.{name}"),
+    UNCOUNTED,
+)
+
+FCN = Table(
+    backbone="resnet_lite",
+    head="fcn",
+    rules=(
+        *_TRUNK,
+        Rename("classifier.0.{name}", "head.conv.{name}"),
+        Rename("classifier.1.{name}", "head.norm.{name}"),
+        Rename("classifier.4.{name}", "head.classifier.{name}"),
+    ),
+)
+
+DEEPLAB = Table(
+    backbone="resnet_lite",
+    head="deeplab",
+    rules=(
+        *_TRUNK,
+        Rename("classifier.0.{rest...}", "head.aspp.{rest...}"),
+        Rename("classifier.1.{name}", "head.conv.{name}"),
+        Rename("classifier.2.{name}", "head.norm.{name}"),
+        Rename("classifier.4.{name}", "head.classifier.{name}"),
+    ),
+)
+
+TORCHVISION = Keymap("torchvision", (RESNET, R3D, VGG, FCN, DEEPLAB))

@@ -14,7 +14,7 @@ import torch
 from registry import RegistryError
 from zoo import kinds
 from zoo.builder import assemble
-from zoo.errors import ZooError
+from zoo.errors import KeymapError, ZooError
 from zoo.messages import printable, some
 from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.keymaps.keymap import Keymap, Table
@@ -215,6 +215,9 @@ def _tried(reading: _Reading, models: Mapping[str, ParsedSpec], path: Path, with
     bases = [(name, parsed) for name, parsed in models.items() if _can_be(reading, parsed)]
     if not bases and reading.table is not None:
         bare = {kind: {"type": name} for kind, name in reading.table.composition.items() if name is not None}
+        for place, value in reading.table.parameters.items():
+            kind, _, parameter = place.partition(".")
+            bare[kind] = {**bare[kind], parameter: value}
         try:
             bases = [("", parse(bare))]
         except ZooError:
@@ -242,9 +245,16 @@ def _tried(reading: _Reading, models: Mapping[str, ParsedSpec], path: Path, with
 
 def _can_be(reading: _Reading, parsed: ParsedSpec) -> bool:
     if reading.table is not None:
-        return reading.table.speaks_of(parsed)
+        return any(_table_of(keymap, parsed) == reading.table for keymap in reading.keymaps)
     there = {name.partition(".")[0] for name in reading.given}
     return there <= {"aux", *(part.kind for part in parsed.parts)} and {"backbone"} <= there
+
+
+def _table_of(keymap: str, parsed: ParsedSpec) -> Table | None:
+    try:
+        return kinds.keymaps.get(keymap).table_for(parsed)  # type: ignore[no-any-return]
+    except KeymapError:
+        return None
 
 
 def _extent(changes: Mapping[str, Mapping[str, Any]]) -> int:

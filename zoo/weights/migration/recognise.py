@@ -16,7 +16,7 @@ from zoo.held import is_lazy
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.keymaps.keymap import Keymap, Table
+from zoo.weights.keymaps.keymap import Table
 from zoo.weights.keymaps.plan import KeyProblem, Plan, apply_plan, make_plan, told
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
@@ -123,17 +123,17 @@ def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[_Tables
     untried = []
     for name in kinds.keymaps.names():
         try:
-            known = kinds.keymaps.get(name)
+            table = kinds.keymaps.get(name).table_for(parsed)
         except RegistryError as error:  # a broken plugin harms only who asks for it
             untried.append(f"keymap {name!r} could not be tried: {error}")
             continue
-        for table in known.tables if isinstance(known, Keymap) else ():
-            if table.speaks_of(parsed):
-                same = next((i for i, (_, other) in enumerate(found) if other.rules == table.rules), None)
-                if same is None:
-                    found.append(((name,), table))
-                else:
-                    found[same] = ((*found[same][0], name), table)
+        except KeymapError:
+            continue
+        same = next((i for i, (_, other) in enumerate(found) if other.rules == table.rules), None)
+        if same is None:
+            found.append(((name,), table))
+        else:
+            found[same] = ((*found[same][0], name), table)
     return found, tuple(untried)
 
 
