@@ -1,4 +1,4 @@
-"""Parts that do not fit what comes before them are refused before a weight is allocated: which, what, what would fit."""
+"""Parts that do not fit what comes before them are refused before a weight is allocated, and told what would fit."""
 
 from __future__ import annotations
 
