@@ -28,7 +28,7 @@ def test_a_component_is_described_with_its_provider_signature_and_features() -> 
     assert (backbone.provider, backbone.version) == ("zoo-torch", zoo.__version__)
     assert backbone.target == "zoo.backbones.resnet:ResNet"
     assert "width: int > 0 = 64" in backbone.signature
-    assert "stem: '7x7' | '3x3' = '7x7'" in backbone.signature
+    assert "stem: '7x7' | '3x3' | 'video' = '7x7'" in backbone.signature
     assert backbone.doc.startswith("A stem and residual stages")
     assert [f.shape_text for f in backbone.features] == ["64×56×56", "128×28×28", "256×14×14", "512×7×7"]
 

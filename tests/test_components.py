@@ -16,12 +16,31 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"width": 8, "stem": "3x3", "layers": [1, 2], "norm": {"type": "group", "groups": 4}, "activation": "silu"},
         {"width": 8, "block": "bottleneck", "layers": [1, 1, 1], "norm": "none", "init": "xavier"},
         {"width": 8, "layers": [2], "norm": "layer", "init": {"weight": "normal", "std": 0.1}},
+        {
+            "width": 8,
+            "block": "bottleneck",
+            "layers": [1, 1, 1],
+            "groups": 2,
+            "width_per_group": 32,
+            "output_stride": 8,
+            "out_indices": [0, 2],
+            "norm": "frozen_batch",
+        },
+        {
+            "width": 4,
+            "layers": [2, 1],
+            "stem": "3x3",
+            "shortcut": "padding",
+            "norm": "instance",
+            "zero_init_last": True,
+        },
     ],
     "backbone:vgg_lite": [
         {"layers": [1, 1], "channels": [8, 8]},
         {"layers": [1, 2], "channels": [8, 16], "norm": "batch", "activation": "leaky_relu", "init": "xavier"},
     ],
-    "neck:adaptive_pool": [{}, {"size": 2, "pool": "max", "flatten": True}],
+    "neck:adaptive_pool": [{"size": 7, "pool": "max"}, {}, {"size": [2, 3], "pool": "max", "flatten": True}],
+    "neck:aspp": [{"channels": 4, "rates": [1, 2]}, {"channels": 6, "rates": [3], "norm": "layer", "dropout": 0.0}],
     "neck:flatten": [{}],
     "neck:fpn": [
         {"channels": 8},
@@ -29,6 +48,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"extra": "pool"},
     ],
     "neck:gap": [{}],
+    "neck:gmp": [{}],
     "neck:identity": [{}],
     "bottleneck:conv1x1": [{"out_channels": 16}, {"out_channels": 4, "norm": "none", "activation": "identity"}],
     "bottleneck:linear": [
@@ -40,9 +60,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 }
 
 
-KNOWN = {
-    "neck:adaptive_pool-1-weights-onnx": "torch's ONNX exporter has no adaptive_max_pool2d",
-}
+KNOWN: dict[str, str] = {}
 """What is known to fail, each with the reason; it fails as a test once it passes."""
 
 

@@ -38,7 +38,9 @@ def test_every_default_is_filled_in_and_absent_parts_are_none() -> None:
     spec = normalise({"backbone": "resnet_lite"})
     assert spec["input"] == {"channels": 3, "size": None}
     assert spec["backbone"] == {
-        "type": "resnet_lite", "block": "basic", "layers": [2, 2, 2, 2], "width": 64, "stem": "7x7",
+        "type": "resnet_lite", "block": "basic", "layers": [2, 2, 2, 2], "width": 64,
+        "groups": 1, "width_per_group": 64, "stem": "7x7", "shortcut": "projection", "output_stride": None,
+        "out_indices": None, "zero_init_last": False, "dims": 2,
         "norm": "batch", "activation": "relu", "init": "kaiming",
     }  # fmt: skip
     assert (spec["neck"], spec["bottleneck"], spec["head"]) == (None, None, None)

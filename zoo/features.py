@@ -46,8 +46,8 @@ class Feature:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The stride along each spatial axis."""
-        return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride
+        """The stride along each spatial axis; none for a vector, whatever the map was that it came from."""
+        return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride[: self.dims]
 
     @property
     def is_vector(self) -> bool:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from registry import nearest
-from zoo.errors import ShapeError, UnknownNameError, ZooError
+from zoo import freezing
+from zoo.errors import ShapeError, ZooError
 from zoo.features import Feature
+from zoo.groups import param_groups
 from zoo.kinds import PARTS
 from zoo.layers.eager import is_eager
 from zoo.record import Record
@@ -100,7 +101,7 @@ class Model(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         if is_eager(x):
             self._check_input(x)
-            self._keep_frozen()
+            freezing.keep_frozen(self)
         features = self.backbone(x)
         if self.neck is not None:
             features = self.neck(features)
@@ -108,85 +109,79 @@ class Model(nn.Module):
             features = self.bottleneck(features)
         return features if self.head is None else self.head(features)
 
-    def freeze(self, *names: str) -> Model:
+    def freeze(self, *names: str, until: str | None = None) -> Model:
         """Stop training parts: no gradients, and eval mode (BatchNorm statistics included) even through ``train()``.
 
         Args:
-            names: parts or modules below them, ``"backbone"``, ``"backbone.layer1"``; none means all parts.
+            names: parts, ``"backbone"``; modules below them, ``"backbone.layer1"``; or features of them,
+                ``"backbone.stage3"``: what in this part the feature needs and no feature before it does. None, without
+                ``until``, means all parts.
+            until: a feature or a module: all that it is computed from, ``"backbone.stage2"`` for the stem and the first
+                two stages.
 
         Returns:
             The model itself.
 
         Raises:
-            UnknownNameError: there is no such module.
+            UnknownNameError: there is no such module or feature.
+            PartError: a feature is named, and the model cannot be run on the meta device to find what it needs.
         """
-        for module in self._below(names):
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(False)
-            module.training = False
-            module._zoo_frozen = True  # type: ignore[assignment] # on the module: it goes where the module goes
+        freezing.freeze(self, freezing.chosen(self, names, until))
         return self
 
-    def unfreeze(self, *names: str) -> Model:
-        """Take back what :meth:`freeze` did, for the same names or for some modules below them.
+    def unfreeze(self, *names: str, until: str | None = None) -> Model:
+        """Take back what :meth:`freeze` did, for the same names or for some below them.
 
         Raises:
-            UnknownNameError: there is no such module.
+            UnknownNameError: there is no such module or feature.
+            PartError: as :meth:`freeze`.
         """
-        for module in self._below(names):
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(True)
-            module.training = self.training
-            module.__dict__.pop("_zoo_frozen", None)
+        freezing.unfreeze(self, freezing.chosen(self, names, until))
         return self
 
     def train(self, mode: bool = True) -> Model:
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        self._keep_frozen()
+        freezing.keep_frozen(self)
         return self
 
-    def param_groups(self, **options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return optimiser groups, one for each part with something to train.
+    def param_groups(
+        self,
+        *,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        layer_decay: float | None = None,
+        **options: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        """Return optimiser groups, one for each part with something to train, or finer ones.
+
+        Source: of ``layer_decay``, Clark, Luong, Le, Manning, "ELECTRA", ICLR 2020, appendix B; Bao, Dong, Piao, Wei,
+        "BEiT", ICLR 2022, appendix H. Departure: a layer is a stage of the backbone, the stem being in the first, or
+        another part.
 
         Args:
-            options: for a part, what its group gets besides: ``backbone={"lr": 1e-4}``.
+            lr: the learning rate of every group.
+            weight_decay: the weight decay of every group; biases, the parameters of norms, and what else is a vector
+                or a number, get groups of their own without any.
+            layer_decay: by what the learning rate is multiplied for each step from the head down to the input: of
+                ``n`` layers, the first has ``lr · layer_decay ** (n - 1)`` and the last ``lr``. What is frozen counts.
+            options: for a part, what its groups get besides or instead: ``backbone={"lr": 1e-4}``.
 
         Returns:
-            Dicts with ``name``, ``params`` and the options. A parameter that two parts share is in the first one's
+            Dicts with ``name``, ``params`` and the options. A parameter that two groups share is in the first one's
             alone.
 
         Raises:
             UnknownNameError: options are given for something that is no part of this model.
+            PartError: ``layer_decay`` is given, and the model cannot be run on the meta device to find its stages.
+            ZooError: ``layer_decay`` is not in (0, 1], or there is no learning rate for it to scale.
+
+        >>> import zoo
+        >>> groups = zoo.build("resnet-lite").param_groups(lr=0.1, layer_decay=0.5)
+        >>> [(group["name"], group["lr"]) for group in groups]
+        [('backbone.stage1', 0.0125), ('backbone.stage2', 0.025), ('backbone.stage3', 0.05), ('head', 0.1)]
         """
-        parts = {kind: getattr(self, kind) for kind in PARTS if getattr(self, kind) is not None}
-        for name in options:
-            if name not in parts:
-                raise UnknownNameError("part", name, tuple(parts), nearest(name, parts))
-        groups = []
-        seen: set[int] = set()
-        for kind, part in parts.items():
-            trained = [p for p in part.parameters() if p.requires_grad and id(p) not in seen]
-            seen.update(id(p) for p in trained)
-            if trained:
-                groups.append({"name": kind, "params": trained, **options.get(kind, {})})
-        return groups
-
-    def _keep_frozen(self) -> None:
-        for module in self.modules():
-            if "_zoo_frozen" in module.__dict__:
-                module.training = False
-
-    def _below(self, names: tuple[str, ...]) -> Iterator[nn.Module]:
-        modules = dict(self.named_modules(remove_duplicate=False))
-        for name in names or [kind for kind in PARTS if getattr(self, kind) is not None]:
-            if not name or name not in modules:
-                known = [kind for kind in PARTS if kind in modules]
-                raise UnknownNameError("part", name, known, nearest(name, [n for n in modules if n]))
-        wanted = names or PARTS
-        for path, module in modules.items():
-            if any(path == name or path.startswith(f"{name}.") for name in wanted):
-                yield module
+        return param_groups(self, lr, weight_decay, layer_decay, options)
 
     def _check_input(self, x: torch.Tensor) -> None:
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]

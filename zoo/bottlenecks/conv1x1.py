@@ -14,20 +14,20 @@ from zoo.layers.norm import Norm, NormName, is_none, norm_maker
 
 
 class Conv1x1(nn.Module):
-    """A 1×1 convolution with norm and activation on every map, each map with weights of its own.
+    """A convolution of kernel 1 with norm and activation on every map, each map with weights of its own.
 
     Source: Lin, Chen, Yan, "Network In Network", ICLR 2014, section 3.1; as a reduction: Szegedy et al., "Going
     Deeper with Convolutions", CVPR 2015, section 4.
 
     Args:
-        in_features: what the stage before gives, maps alone.
+        in_features: what the stage before gives, maps of one to three axes alone.
         out_channels: width of each result.
         norm: normalisation after each convolution, which has a bias only without one.
         activation: activation after each normalisation.
         init: how the convolutions start.
 
     Shape:
-        maps ``(N, Cᵢ, H, W)`` → as many maps ``(N, out_channels, H, W)``.
+        maps ``(N, Cᵢ, *spatialᵢ)`` → as many maps ``(N, out_channels, *spatialᵢ)``.
 
     Raises:
         ShapeError: a vector comes in.
@@ -46,14 +46,14 @@ class Conv1x1(nn.Module):
         init: InitName | Init = "kaiming",
     ) -> None:
         super().__init__()
-        make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
+        make_activation = activation_maker(activation)
         self.layers = nn.ModuleList()
         for feature in require_maps(in_features):
             layer = nn.Sequential()
             layer.add_module(
                 "conv", conv(feature.channels, out_channels, 1, dims=feature.dims, bias=is_none(norm), init=init)
             )
-            layer.add_module("norm", make_norm(out_channels))
+            layer.add_module("norm", norm_maker(norm, dims=feature.dims)(out_channels))
             layer.add_module("activation", make_activation())
             self.layers.append(layer)
         self.features = tuple(Feature(f.name, out_channels, f.stride, f.size, f.dims) for f in in_features)

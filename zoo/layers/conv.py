@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from torch import nn
 
 from zoo.errors import ShapeError
 from zoo.layers.init import Init, InitName, initialised
 
-Dims = Literal[1, 2, 3]
-"""Spatial axes: 1 for signals, 2 for images, 3 for volumes and video."""
+Dims = Annotated[int, Ge(1), Le(3)]
+"""Spatial axes: 1 for signals, 2 for images, 3 for volumes and video. (A Literal of numbers would take True for 1.)"""
 
 PerAxis = int | tuple[int, ...]
 """One number for every spatial axis, or one for each."""
@@ -107,7 +108,7 @@ def require_dims(size: tuple[int, ...] | None, dims: int) -> None:
         ShapeError: it has more or fewer.
     """
     if size is not None and len(size) != dims:
-        raise ShapeError(f"an input of size {list(size)}, {len(size)}-dimensional", _SIZES[dims])
+        raise ShapeError(f"an input of size {list(size)}, {len(size)}-dimensional", f"{_SIZES[dims]}, for dims={dims}")
 
 
 def require_size(size: tuple[int, ...] | None, least: int, why: str) -> None:

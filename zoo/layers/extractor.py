@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.errors import PartError, ShapeError
 from zoo.features import Feature
+from zoo.ghost import ghost
 
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What libraries raise when a network cannot be built as asked, or does not take an input."""
@@ -78,12 +79,10 @@ class Extractor(nn.Module):
 
     def _accepts(self, x: torch.Tensor) -> bool:
         """Tell whether an input of this shape goes through, by a twin without weights on the meta device."""
-        memo: dict[int, Any] = {id(p): nn.Parameter(_ghost(p), requires_grad=False) for p in self.parameters()}
-        memo |= {id(b): _ghost(b) for b in self.buffers()}
         dtype = next((p.dtype for p in self.parameters()), x.dtype)
         try:
             with torch.no_grad(), torch.device("meta"):
-                copy.deepcopy(self, memo)(torch.empty(x.shape, dtype=dtype))
+                ghost(self)(torch.empty(x.shape, dtype=dtype))
         except ShapeError:
             return False
         return True
@@ -184,10 +183,6 @@ def _works(measure: Measure, channels: int, size: tuple[int, ...]) -> bool:
     except FAULTS:
         return False
     return True
-
-
-def _ghost(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, device="meta")
 
 
 def _told(cause: Exception) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import MinLen
 from pydantic import PositiveInt
 from torch import nn
 
+from zoo.errors import ShapeError
 from zoo.features import Feature, require_maps
+from zoo.layers.pool import AdaptivePooling, global_average, global_maximum
+
+PerAxis = PositiveInt | Annotated[tuple[PositiveInt, ...], MinLen(1)]
 
 
 class GlobalAveragePool(nn.Module):
@@ -18,7 +23,7 @@ class GlobalAveragePool(nn.Module):
     Source: Lin, Chen, Yan, "Network In Network", ICLR 2014, section 3.2.
 
     Args:
-        in_features: what the stage before gives; only the last one is used.
+        in_features: what the stage before gives, maps of one to three axes; only the last one is used.
 
     Shape:
         map ``(N, C, *spatial)`` → one vector ``(N, C)``.
@@ -34,11 +39,41 @@ class GlobalAveragePool(nn.Module):
     def __init__(self, in_features: tuple[Feature, ...]) -> None:
         super().__init__()
         feature = require_maps(in_features)[-1]
+        self.dims = feature.dims  # known beforehand: a symbolic trace cannot ask a tensor for it
         self.features = (Feature(feature.name, feature.channels, feature.stride, size=()),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        # The same operator as in torchvision's ResNet: a mean over the axes rounds differently.
-        return (nn.functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1),)
+        return (global_average(maps[-1], self.dims),)
+
+
+class GlobalMaxPool(nn.Module):
+    """Keep the largest number of each channel of the last map.
+
+    Source: Oquab, Bottou, Laptev, Sivic, "Is Object Localization for Free?", CVPR 2015, section 3.2. Where several
+    positions share the largest number they share its gradient.
+
+    Args:
+        in_features: what the stage before gives, maps of one to three axes; only the last one is used.
+
+    Shape:
+        map ``(N, C, *spatial)`` → one vector ``(N, C)``.
+
+    Raises:
+        ShapeError: ``in_features`` is empty or holds a vector.
+
+    >>> neck = GlobalMaxPool((Feature("stage4", channels=512, stride=32),))
+    >>> [tuple(v.shape) for v in neck((torch.zeros(2, 512, 7, 7),))]
+    [(2, 512)]
+    """
+
+    def __init__(self, in_features: tuple[Feature, ...]) -> None:
+        super().__init__()
+        feature = require_maps(in_features)[-1]
+        self.dims = feature.dims  # known beforehand: a symbolic trace cannot ask a tensor for it
+        self.features = (Feature(feature.name, feature.channels, feature.stride, size=()),)
+
+    def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (global_maximum(maps[-1], self.dims),)
 
 
 class AdaptivePool(nn.Module):
@@ -48,16 +83,17 @@ class AdaptivePool(nn.Module):
     with one level.
 
     Args:
-        in_features: what the stage before gives; only the last one is used.
-        size: height and width of the result.
+        in_features: what the stage before gives, maps of one to three axes; only the last one is used.
+        size: of the result: one number for every axis, or one for each.
         pool: ``avg`` or ``max``.
         flatten: whether to lay the result out as one vector.
 
     Shape:
-        map ``(N, C, H, W)`` → ``(N, C, size, size)``, or ``(N, C · size²)`` with ``flatten``.
+        map ``(N, C, H, W)`` → ``(N, C, size, size)``, or ``(N, C · size²)`` with ``flatten``; one axis and three
+        likewise.
 
     Raises:
-        ShapeError: ``in_features`` is empty or holds a vector.
+        ShapeError: ``in_features`` is empty or holds a vector, or ``size`` has not one number for each axis.
 
     >>> neck = AdaptivePool((Feature("stage5", channels=8, stride=32),), size=7, flatten=True)
     >>> [tuple(v.shape) for v in neck((torch.zeros(2, 8, 9, 12),))]
@@ -67,15 +103,20 @@ class AdaptivePool(nn.Module):
     def __init__(
         self,
         in_features: tuple[Feature, ...],
-        size: PositiveInt = 7,
+        size: PerAxis = 7,
         pool: Literal["avg", "max"] = "avg",
         flatten: bool = False,
     ) -> None:
         super().__init__()
         feature = require_maps(in_features)[-1]
-        self.pool = nn.AdaptiveAvgPool2d(size) if pool == "avg" else nn.AdaptiveMaxPool2d(size)
+        out = (size,) * feature.dims if isinstance(size, int) else size
+        if len(out) != feature.dims:
+            raise ShapeError(
+                f"size={list(out)} for the map {feature.name!r} ({feature.shape_text})",
+                "one number for each of its axes, or one for all of them",
+            )
+        self.pool = AdaptivePooling(out, pool)
         self.flatten = flatten
-        out = (size, size)
         width = feature.channels * math.prod(out) if flatten else feature.channels
         self.features = (Feature(feature.name, width, feature.stride, size=() if flatten else out),)
 

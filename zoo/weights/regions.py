@@ -23,9 +23,11 @@ MAX_DIMS = 64
 MAX_BYTES = 1 << 62
 """No tensor is larger: beyond this the arithmetic of sizes overflows in the libraries below."""
 
+SMALL = 1 << 16
+"""A tensor of no more bytes is read into memory if it does not begin where torch's own memory would."""
+
 _PART = 1 << 20
 _VECTOR = 64  # the alignment of what torch allocates
-_SMALL = 1 << 16
 _PAGE = 4096
 
 
@@ -146,7 +148,7 @@ def _stays_mapped(region: Region) -> bool:
     Vector instructions sum in another order where memory does not begin at a multiple of 64, as torch's own does: small
     tensors are read, so that a small model computes the very same bits as before it was saved.
     """
-    return _aligned(region) and (region.offset % _VECTOR == 0 or region.nbytes > _SMALL)
+    return _aligned(region) and (region.offset % _VECTOR == 0 or region.nbytes > SMALL)
 
 
 def _view(window: mmap.mmap | bytearray, region: Region, path: Path) -> torch.Tensor:

@@ -36,7 +36,7 @@ def test_a_file_says_nothing_of_how_it_was_made(model: zoo.Model, tmp_path: Path
     graph = proto.graph
     assert (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string) == ("zoo", "0.1.0", "", "")
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        assert (part.doc_string, len(part.metadata_props)) == ("", 0)
+        assert (part.doc_string.strip(" "), len(part.metadata_props)) == ("", 0)  # blanks push tensors to their places
     assert not proto.functions
     used = {name for node in graph.node for name in node.input}
     made = {name for node in graph.node for name in node.output}
@@ -51,6 +51,18 @@ def test_embedded_tensors_begin_where_they_can_be_mapped(model: zoo.Model, tmp_p
     large = [t for t in model.state_dict().values() if t.numel() > 16]
     assert len(large) > 10
     assert {content.index(t.numpy().tobytes()) % 8 for t in large} == {0}
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.safetensors"])
+def test_large_tensors_begin_where_memory_of_torch_would(name: str, tmp_path: Path) -> None:
+    """A convolution sums in another order where its weight begins elsewhere, and its last bit differs."""
+    model = zoo.build("resnet-lite", backbone={"width": 24}, num_classes=7)
+    content = zoo.save(model, tmp_path / name).read_bytes()
+    large = [t for t in model.state_dict().values() if t.nbytes > 1 << 16]
+    assert len(large) == 3
+    assert {content.index(t.numpy().tobytes()) % 64 for t in large} == {0}
+    mapped = list(zoo.load(tmp_path / name).parameters())
+    assert {t.data_ptr() % 64 for t in mapped} == {0}
 
 
 def test_two_saves_are_the_same_bytes_whatever_the_hash_seed(python, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The bytes of an ONNX file: a small graph and large tensors, written one after the other, never together in memory.
 
 A protobuf message is a sequence of fields in any order: the initializers are appended to the serialised rest of the
-graph, whose length is computed beforehand. Numbers may be written longer than they need to be, which is used to let
-every tensor begin at a multiple of 8 bytes, so that a reader can map it.
+graph, whose length is computed beforehand. Numbers may be written longer than they need to be, and a tensor may have a
+remark, which is used to let every tensor begin at a multiple of 8 bytes, and a large one at a multiple of 64, so that a
+reader can map it.
 
 Formats: https://protobuf.dev/programming-guides/encoding, https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 """
@@ -22,6 +23,7 @@ from google.protobuf.message import EncodeError
 
 from zoo.errors import WeightsError
 from zoo.weights.durable import replacing
+from zoo.weights.regions import SMALL
 
 MAX_BYTES = 2_000_000_000
 """The largest file that holds its tensors itself: protobuf reads 2 GiB, and onnx.checker a little less."""
@@ -30,8 +32,8 @@ ALIGNMENT = 64
 """Where tensors begin in a data file; those of a page or more begin at a page."""
 
 _PAGE = 4096
-_EMBEDDED_ALIGNMENT = 8
-_DIMS, _DATA_TYPE, _NAME, _RAW_DATA = b"\x08", b"\x10", b"\x42", b"\x4a"  # of a TensorProto
+_ITEM = 8  # the largest number that tensors are made of, but for complex128
+_DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _REMARK = b"\x08", b"\x10", b"\x42", b"\x4a", b"\x62"  # of a TensorProto
 _INITIALIZER = b"\x2a"  # of a GraphProto
 _GRAPH = b"\x3a"  # of a ModelProto
 
@@ -160,16 +162,17 @@ def _embedded(
 ) -> tuple[list[tuple[bytes, Payload | None]], int]:
     """Return a file in pieces, each some bytes and the tensor that comes after them, and its size."""
     # The length of the graph stands before it and depends on the padding, which depends on where the graph begins.
-    most = len(graph) + sum(len(_head(each, _EMBEDDED_ALIGNMENT)) + each.nbytes + 16 for each in payloads)
+    most = len(graph) + sum(len(_head(each, ALIGNMENT)) + each.nbytes + 16 for each in payloads)
     width = len(_varint(most))
     begin = len(model) + len(_GRAPH) + width
     at = begin + len(graph)
     pieces: list[tuple[bytes, Payload | None]] = []
     for payload in payloads:
+        alignment = ALIGNMENT if payload.nbytes > SMALL else _ITEM  # small ones are read to where torch has them
         before = next(
             before
-            for padding in range(_EMBEDDED_ALIGNMENT + 1)
-            if (at + len(before := _opening(payload, padding))) % _EMBEDDED_ALIGNMENT == 0
+            for padding in range(2 * alignment)
+            if (at + len(before := _opening(payload, padding))) % alignment == 0
         )
         pieces.append((before, payload))
         at += len(before) + payload.nbytes
@@ -183,10 +186,14 @@ def _opening(payload: Payload, padding: int) -> bytes:
 
 
 def _head(payload: Payload, padding: int) -> bytes:
-    """Return a tensor up to where its bytes begin, with so many bytes of padding in the number of its dtype."""
+    """Return a tensor up to where its bytes begin, so many bytes longer than it has to be.
+
+    A few are in the number of its dtype, more are a remark of blanks.
+    """
     dims = b"".join(_DIMS + _varint(n) for n in payload.dims)
-    kind = _DATA_TYPE + _varint(payload.data_type, 1 + padding)
-    return dims + kind + _field(_NAME, payload.name.encode()) + _RAW_DATA + _varint(payload.nbytes)
+    kind = _DATA_TYPE + _varint(payload.data_type, 1 + padding if padding <= _ITEM else 1)
+    remark = _field(_REMARK, b" " * (padding - 2)) if padding > _ITEM else b""
+    return dims + kind + _field(_NAME, payload.name.encode()) + remark + _RAW_DATA + _varint(payload.nbytes)
 
 
 def _pointer(payload: Payload, place: Place) -> bytes:

@@ -18,7 +18,7 @@ from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.dtypes import BY_TORCH, dtype_name
 from zoo.weights.durable import replacing
 from zoo.weights.regions import Region, read_regions, write_values
-from zoo.weights.safetensors.header import header_bytes, read_header
+from zoo.weights.safetensors.header import ALIGNMENT, header_bytes, read_header
 from zoo.weights.safetensors.shards import (
     INDEX,
     parse_size,
@@ -102,7 +102,7 @@ def _write_file(path: Path, tensors: Mapping[str, torch.Tensor], artifact: Artif
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors in the safetensors format, large dtypes first so that each is aligned, then by name."""
+    """Write tensors in the safetensors format, in an order that lets them begin where torch's own memory would."""
     order = _order(tensors)
     file.write(header_bytes(tensors, order, metadata))
     for name in order:
@@ -147,7 +147,8 @@ def refuse_unknown_dtypes(tensors: Mapping[str, torch.Tensor], path: Path) -> No
 
 
 def _order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    """Return the names with whole multiples of 64 bytes first, then large dtypes, so that each is aligned."""
+    return sorted(tensors, key=lambda name: (tensors[name].nbytes % ALIGNMENT > 0, -tensors[name].dtype.itemsize, name))
 
 
 def _metadata(artifact: Artifact | None) -> dict[str, str]:

@@ -21,7 +21,9 @@ from zoo.weights.strictjson import MAX_LENGTH, brief, strict_json
 
 _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
-_ALIGNMENT = 64
+
+ALIGNMENT = 64
+"""Where the first tensor begins, as torch's own memory does."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def header_bytes(tensors: Mapping[str, torch.Tensor], order: Iterable[str], meta
             "data_offsets": [offset, offset := offset + tensor.nbytes],
         }
     text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
 
 
