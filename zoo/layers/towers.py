@@ -74,7 +74,7 @@ def sizes_of(maps: Sequence[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
         ``(N, 1 + maps, 2)`` int64: height and width of the input, then of each map, the same for each sample.
     """
     rows = torch.tensor([list(size), *(list(m.shape[2:]) for m in maps)], device=maps[0].device)
-    return rows.expand(len(maps[0]), -1, -1)
+    return rows.expand(maps[0].shape[0], -1, -1)  # len() would fix the batch of an exported graph
 
 
 def one_width(features: tuple[Feature, ...]) -> int:

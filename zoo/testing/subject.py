@@ -29,7 +29,11 @@ _AROUND: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "backbone": ({},),
     "neck": ({"backbone": _MAPS}, {"backbone": _VECTOR}),
     "bottleneck": ({"backbone": _MAPS}, {"backbone": _MAPS, "neck": {"type": "gap"}}),
-    "head": ({"backbone": _MAPS}, {"backbone": _MAPS, "neck": {"type": "gap"}}),
+    "head": (
+        {"backbone": _MAPS},
+        {"backbone": _MAPS, "neck": {"type": "gap"}},
+        {"backbone": _MAPS, "bottleneck": {"type": "conv1x1", "out_channels": 32}},
+    ),
 }
 
 

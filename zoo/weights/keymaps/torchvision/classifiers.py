@@ -3,7 +3,7 @@
 Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py and vgg.py.
 """
 
-from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
+from zoo.weights.keymaps.keymap import Default, Rename, Table
 
 UNCOUNTED = Default(
     "{module...}.num_batches_tracked",
@@ -38,5 +38,3 @@ VGG = Table(
         UNCOUNTED,
     ),
 )
-
-TORCHVISION = Keymap("torchvision", (RESNET, VGG))
