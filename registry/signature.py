@@ -209,6 +209,8 @@ def _explain(parameter: Parameter, value: Any, cause: ValidationError) -> _Unfit
 
 
 def _fault_inside(where: str, fault: str, message: str, found: Any) -> tuple[str, str]:
+    if fault == "value_error":  # of a validator that says it all; pydantic's place for a key is "name.[key]"
+        return where.removesuffix(".[key]"), message.removeprefix("Value error, ")
     if fault in ("missing", "unexpected_keyword_argument", "extra_forbidden"):
         return where, message.lower()
     return where, f"found {_brief(found)}; expected {message.removeprefix('Input should be ')}"
@@ -264,6 +266,9 @@ _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length
 def _type_text(annotation: Any) -> str:  # noqa: PLR0911 - one return for each form that a type has
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
+        said = next((a.type_text for a in args[1:] if hasattr(a, "type_text")), None)  # one that no type tells
+        if said is not None:
+            return str(said)
         bounds = [f"{sign} {getattr(a, key)}" for a in args[1:] for key, sign in _BOUNDS.items() if hasattr(a, key)]
         return " ".join([_type_text(args[0]), " and ".join(bounds)]).strip()
     if origin is typing.Literal:

@@ -61,6 +61,16 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"num_classes": 2, "anchor_sizes": [[8], [16], [32]], "ratios": [1.0], "norm": "batch", "activation": "silu"},
     ],
     "head:anchor_point": [{"num_classes": 3, "depth": 1}, {"num_classes": 2, "norm": "none", "prior": 0.1}],
+    "head:branch": [
+        {
+            "neck": "gap",
+            "bottleneck": {"type": "linear", "out_features": 8},
+            "head": {"type": "linear", "num_classes": 3},
+        },
+    ],
+    "head:multi": [
+        {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
 }
 

@@ -68,15 +68,15 @@ def test_problems_in_every_part_are_reported_at_once() -> None:
             "head": {"num_classes": 5},
         }
     ) == [
-        "spec.bakbone: unknown part; a spec has input, backbone, neck, bottleneck, head (did you mean backbone?)",
+        "spec.bakbone: unknown part; a spec has input, backbone, neck, bottleneck, head, aux (did you mean backbone?)",
         "spec.input.chanels: unknown parameter; the input takes channels, size (did you mean channels?)",
         "spec.input.size[0]: found 0 (int); expected greater than 0",
         "spec.backbone.type: unknown backbone 'resnet_lit' (did you mean resnet_lite?); registered: lenet, mlp, "
         "resnet_lite, vgg_lite",
         "spec.neck.sise: unknown parameter; adaptive_pool takes size, pool, flatten (did you mean size?)",
         "spec.neck.flatten: found 'yes' (str); expected bool",
-        "spec.bottleneck: found 3; expected a dict with a 'type', one of conv1x1, linear, mlp",
-        "spec.head.type: missing; choose one of linear",
+        f"spec.bottleneck: found 3; expected a dict with a 'type', one of {', '.join(kinds.bottlenecks.names())}",
+        f"spec.head.type: missing; choose one of {', '.join(kinds.heads.names())}",
     ]
 
 

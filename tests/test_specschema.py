@@ -27,6 +27,7 @@ from registry.signature import to_json
 from zoo import kinds
 from zoo.errors import BrokenEntryError, SpecError
 from zoo.layers import norm as norms
+from zoo.layers.nested import PART_MARK
 from zoo.spec import named, parse
 
 
@@ -132,12 +133,20 @@ COMPOUNDS = [
     {"a": 1, "b": 2}, [1, 0.5], [1], [2, 2], [0.1, 0.2, 0.3], ["ab", "abcd"], [64, 64], {},
 ]  # fmt: skip
 
+PARTS: dict[str, Any] = {
+    "neck": "gap", "bottleneck": {"type": "linear", "out_features": 8}, "head": {"type": "linear", "num_classes": 3},
+}  # fmt: skip
+
 
 @cache
 def right(p: Parameter) -> list[Any]:
     """Return values of the type of a parameter, by the word of pydantic and no schema."""
     pool = [*NUMBERS, *WORDS, None, True, False, *COMPOUNDS]
     fit = [] if p.required else [to_json(p.default)]
+    told = json.dumps(p.adapter.json_schema())
+    if PART_MARK in told:  # a part has to be right within, which the parser tells and not the type
+        part = next(PARTS[kind] for kind in PARTS if f'"{PART_MARK}": "{kind}"' in told)
+        return [*fit, {"one": part, "two": part} if "patternProperties" in told else part]
     for value in pool:
         with suppress(ValidationError):
             p.adapter.validate_json(json.dumps(value), strict=True)
@@ -167,7 +176,12 @@ def specs(draw: st.DrawFn) -> Any:
     """Draw a spec that is right, then damage it up to twice; some damages do none."""
     parts = {kind: st.none() | right_parts(kind) for kind in ("neck", "bottleneck", "head")}
     source = st.fixed_dictionaries({}, optional={"channels": st.sampled_from([1, 3]), "size": SIZES}) | st.none()
-    spec = draw(st.fixed_dictionaries({"backbone": right_parts("backbone")}, optional={"input": source, **parts}))
+    extra = {"feature": st.sampled_from(["stage1", None]), "weight": st.sampled_from([0, 0.5])}
+    aux = st.none() | st.dictionaries(
+        st.sampled_from(["one", "stage2"]), st.fixed_dictionaries({"head": right_parts("head")}, optional=extra)
+    )
+    optional = {"input": source, **parts, "aux": aux}
+    spec = draw(st.fixed_dictionaries({"backbone": right_parts("backbone")}, optional=optional))
     for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
         spec = damaged(draw, spec)
     return spec
@@ -212,8 +226,9 @@ def test_the_schema_accepts_exactly_what_zoo_accepts(validator: Draft202012Valid
 def test_each_parameter_takes_the_same_values_by_both(kind: str, name: str, validator: Draft202012Validator) -> None:
     others = [None, True, False, [], [1], [0], [1, True], [1, "1"], {"std": -1}, {"type": "group", "groups": 0},
               {"type": "group", "groop": 8}, {"weight": "normal", "std": 1}]  # fmt: skip
-    tried = [*NUMBERS, *WORDS, *COMPOUNDS, *others]
     signature = kinds.signature_of(kinds.COMPONENTS[kind].get(name))
+    nested = [*PARTS.values(), *({"one": part} for part in PARTS.values()), {"one": "gap", "two": {}}, {"1": "gap"}]
+    tried = [*NUMBERS, *WORDS, *COMPOUNDS, *others, *nested]
     needed = {p.name: right(p)[0] for p in signature.parameters if p.required}
     verdicts = set()
     for p in signature.parameters:
@@ -253,7 +268,7 @@ def test_a_validator_tells_the_fault_where_it_is(
 
 def taken(kind: str, name: str) -> dict[str, Any]:
     """Return what the schema says of the parameters of one component."""
-    full = next(a for a in zoo.schema()["properties"][kind]["anyOf"] if a["type"] == "object")
+    full = next(a for a in zoo.schema()["$defs"][kind]["anyOf"] if a["type"] == "object")
     return next(case["then"] for case in full["allOf"] if name in case["if"]["properties"]["type"]["enum"])
 
 
@@ -348,7 +363,7 @@ def test_what_is_installed_is_in_it_and_what_is_broken_is_left_out_and_told(pyth
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     Draft202012Validator.check_schema(found)
-    names = found["properties"]["backbone"]["anyOf"][0]["anyOf"][0]["enum"]
+    names = found["$defs"]["backbone"]["anyOf"][0]["anyOf"][0]["enum"]
     assert {"tiny", "lenet"} <= set(names)
     assert not {"import-fails", "exits", "malformed", "swallows", "untyped", "not-callable"} & set(names)
     for cause in ("libacme.so is too old", "SystemExit", "package.module:attribute", "Nothing", "broken-zoo 2.0"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from registry import nearest
 from registry.signature import to_json
 from zoo import kinds
 from zoo.budget import Budget, Meter
@@ -16,7 +19,8 @@ from zoo.errors import PartError, ShapeError, ZooError
 from zoo.features import Feature
 from zoo.kinds import output_features
 from zoo.model import Model
-from zoo.spec import Input, ParsedSpec, Part, Spec, parse
+from zoo.parts import Part, replaced
+from zoo.spec import Aux, Input, ParsedSpec, Spec, parse
 
 
 def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
@@ -62,6 +66,7 @@ def assemble(
     features: tuple[Feature, ...] = (_input_feature(parsed.input),)
     before = "the input"
     modules: dict[str, nn.Module] = {}
+    given: dict[str, tuple[Feature, ...]] = {}
     with torch.device(device):
         for part in parsed.parts:
             where = f"{part.where} after {before}"
@@ -69,16 +74,19 @@ def assemble(
                 module = modules[part.kind] = _build_part(part, features, before, initialise)
             if part.kind == "head":
                 break
-            given = output_features(module)
-            if given is None:
-                raise PartError(
-                    _provided(part),
-                    "what it builds has no 'features', a tuple of zoo.features.Feature that says what comes out",
-                )
-            features, before = given, f"{part.kind} {part.type}"
+            given[part.kind] = features = output_features(module) or ()
+            before = f"{part.kind} {part.type}"
+        taps, extra = {}, {}
+        for aux in parsed.aux:
+            taps[aux.name] = _tap(aux, given)
+            feature = given[aux.part][taps[aux.name][1]]
+            where = f"{aux.head.where} on {aux.feature}"
+            with meter.watching(where, trusted=bool(aux.head.entry.namespace)) if meter else nullcontext():
+                extra[aux.name] = _build_part(aux.head, (feature,), f"{aux.part} feature {feature.name}", initialise)
     if meter is not None:
-        meter.weigh({part.where: modules[part.kind] for part in parsed.parts if part.kind in modules})
-    return Model(modules, spec=parsed.dump(), lock=parsed.lock, features=features)
+        weighed = {part.where: modules[part.kind] for part in parsed.parts if part.kind in modules}
+        meter.weigh({**weighed, **{aux.head.where: extra[aux.name] for aux in parsed.aux}})
+    return Model(modules, aux=extra, taps=taps, spec=parsed.dump(), lock=parsed.lock, features=features)
 
 
 def _input_feature(source: Input) -> Feature:
@@ -94,9 +102,16 @@ def _build_part(part: Part, features: tuple[Feature, ...], before: str, initiali
     }
     for name, stated in part.stated.items():
         _check_stated(part, name, stated, offers[name], features, before)
+
+    def maker(nested: Part, _: str) -> partial[nn.Module]:
+        return partial(_build_part, nested, before=before, initialise=initialise)
+
+    values = replaced(part.arguments.values, Part, maker)
     try:
-        module = part.component(**part.arguments.values, **{name: offers[name] for name in part.signature.offered})
+        module = part.component(**values, **{name: offers[name] for name in part.signature.offered})
     except ShapeError as error:
+        if any(error.where.startswith(f"{nested.where} after") for nested in part.nested):
+            raise
         raise ShapeError(error.found, error.expected, f"{part.where} after {before}") from error
     except ZooError:
         raise
@@ -105,7 +120,24 @@ def _build_part(part: Part, features: tuple[Feature, ...], before: str, initiali
         raise PartError(_provided(part), f"building it raised {type(error).__name__}: {reason}") from error
     if not isinstance(module, nn.Module):
         raise PartError(_provided(part), f"it built {type(module).__name__!r}, not a torch.nn.Module")
+    if part.kind != "head" and output_features(module) is None:
+        raise PartError(
+            _provided(part),
+            "what it builds has no 'features', a tuple of zoo.features.Feature that says what comes out",
+        )
     return module
+
+
+def _tap(aux: Aux, given: Mapping[str, tuple[Feature, ...]]) -> tuple[str, int]:
+    """Return which part an auxiliary head listens to, and at which of its features."""
+    where = f"spec.aux.{aux.name}.feature"
+    known = [f"{kind}.{feature.name}" for kind, features in given.items() for feature in features]
+    if aux.feature not in known:
+        guess = nearest(aux.feature, known)
+        hint = f" (did you mean {' or '.join(guess)}?)" if guess else ""
+        raise ShapeError(f"the feature {aux.feature!r}", f"one of {', '.join(known)}{hint}", where)
+    names = [feature.name for feature in given[aux.part]]
+    return aux.part, names.index(aux.feature.removeprefix(f"{aux.part}."))
 
 
 def _check_stated(part: Part, name: str, stated: Any, true: Any, features: tuple[Feature, ...], before: str) -> None:

@@ -37,13 +37,14 @@ def build(
     neck: Change = _AS_IT_IS,
     bottleneck: Change = _AS_IT_IS,
     head: Change = _AS_IT_IS,
+    aux: Mapping[str, Any] | None = _AS_IT_IS,
 ) -> Model:
     """Build a model.
 
     Args:
         spec: the name of a model, a spec dict, or a spec file: ``.json``, ``.toml``, ``.yaml`` or ``.yml``.
         weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones.
-        num_classes: short for ``head={"num_classes": …}``.
+        num_classes: short for ``head={"num_classes": …}``, and the same for auxiliary heads that state theirs.
         in_channels: short for ``input={"channels": …}``.
         input: changes to what the model takes.
         backbone: changes to this part: parameters to merge, another component's name, or a dict with another
@@ -51,6 +52,7 @@ def build(
         neck: the same; None removes the part.
         bottleneck: the same; None removes the part.
         head: the same; None removes the part, and the model returns features.
+        aux: changes to auxiliary heads by name; None removes all of them.
 
     Returns:
         The model: in training mode with fresh weights, in evaluation mode with trained ones.
@@ -68,13 +70,13 @@ def build(
     >>> sum(p.numel() for p in model.parameters())
     66126
     """
-    stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
+    stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
     changes = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
-    if num_classes is not None:
-        changes.append({"head": {"num_classes": num_classes}})
     if in_channels is not None:
         changes.append({"input": {"channels": in_channels}})
     with opened(spec) as plain:
+        if num_classes is not None:
+            changes.append(_of_classes(reduce(merge, changes, plain), num_classes))
         merged = reduce(merge, changes, plain)
         if weights is None:
             return compose(merged)
@@ -88,6 +90,16 @@ def build(
         }
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
         return rebuild(parsed, checkpoint, path)
+
+
+def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Return the changes that give every head of a spec another number of classes."""
+    aux = {
+        name: {"head": {"num_classes": num_classes}}
+        for name, each in (spec.get(kinds.AUX) or {}).items()
+        if isinstance(each, Mapping) and "num_classes" in (each.get("head") or ())
+    }
+    return {"head": {"num_classes": num_classes}, **({kinds.AUX: aux} if aux else {})}
 
 
 def weights_of(model: str) -> dict[str, str]:

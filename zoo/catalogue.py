@@ -122,6 +122,9 @@ def _describe_model(entry: Entry) -> Description:
     model = compose(named(entry.qualified_name), "meta")
     spec = model.spec
     signature = tuple(f"{kind}: {spec[kind]['type']}" for kind in kinds.PARTS if spec[kind])
+    signature += tuple(
+        f"aux {name}: {aux['head']['type']} on {aux['feature']}" for name, aux in spec.get("aux", {}).items()
+    )
     doc = inspect.getdoc(sys.modules.get(entry.target.partition(":")[0])) or ""
     return Description(
         entry.kind, entry.name, entry.provider, entry.version, entry.target, signature, doc, model.features, spec

@@ -11,6 +11,9 @@ from zoo.errors import ShapeError
 if TYPE_CHECKING:
     import torch
 
+AXES = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"""What the spatial axes are called, by how many there are."""
+
 
 @dataclass(frozen=True)
 class Feature:

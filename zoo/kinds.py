@@ -38,6 +38,12 @@ A component that can start from weights of its own, or whose initialisation is s
 PARTS = ("backbone", "neck", "bottleneck", "head")
 """The four kinds of component, in the order in which data passes through them."""
 
+AUX = "aux"
+"""Where a spec and a model have their auxiliary heads, which only take part in training."""
+
+SECTIONS = (*PARTS, AUX)
+"""What of a model holds weights."""
+
 
 class Component(Protocol):
     """What a backbone, neck or bottleneck builds: a module that takes and gives features.
@@ -45,6 +51,11 @@ class Component(Protocol):
     A backbone's ``forward`` takes the input tensor ``(N, C, *spatial)``; the others take a tuple of tensors, one for
     each incoming feature. All return a tuple of tensors, one for each entry of ``features``. A head takes the tuple,
     returns the predictions and needs no ``features``.
+
+    A head whose predictions depend on the size of the input has an attribute ``needs_size = True``: its ``forward``
+    takes that size, ``x.shape[2:]``, as a second argument ``size``. A head may say what comes out in an attribute
+    ``outputs``, a dict from a name to the shape after the batch, one for each tensor in order, for the description in
+    files: ``{"logits": (21, "height", "width")}``. The names of the input's axes stand for its sizes.
     """
 
     features: tuple[Feature, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,8 +14,9 @@ from zoo import freezing
 from zoo.errors import ShapeError, ZooError
 from zoo.features import Feature
 from zoo.groups import param_groups
-from zoo.kinds import PARTS
+from zoo.kinds import AUX, PARTS
 from zoo.layers.eager import is_eager
+from zoo.layers.sized import predict
 from zoo.record import Record
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+class Supervised(NamedTuple):
+    """What a model with auxiliary heads returns in training mode.
+
+    Attributes:
+        out: the prediction, what the model returns in evaluation mode.
+        aux: what each auxiliary head predicts, by its name in the spec.
+    """
+
+    out: Any
+    aux: dict[str, Any]
+
+
 class Model(nn.Module):
     """A backbone and, as the spec has it, a neck, a bottleneck and a head: an ordinary ``nn.Module``.
 
@@ -45,24 +58,29 @@ class Model(nn.Module):
         neck: tuple → tuple, or None.
         bottleneck: tuple → tuple, or None.
         head: tuple → predictions, or None.
+        aux: the auxiliary heads by name, each on a feature of its own, or None.
         features: what goes into the head; without a head, what the model returns.
         migration: how a file from elsewhere became this model; None for any other.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
-        tensors, one for each of ``features``.
+        tensors, one for each of ``features``. With auxiliary heads, in training mode, a :class:`Supervised` of that and
+        of what they predict.
     """
 
     backbone: nn.Module
     neck: nn.Module | None
     bottleneck: nn.Module | None
     head: nn.Module | None
+    aux: nn.ModuleDict | None
     migration: MigrationReport | None
 
     def __init__(
         self,
         parts: Mapping[str, nn.Module],
         *,
+        aux: Mapping[str, nn.Module] | None = None,
+        taps: Mapping[str, tuple[str, int]] | None = None,
         spec: Mapping[str, Any],
         lock: Mapping[str, str],
         features: tuple[Feature, ...],
@@ -71,6 +89,8 @@ class Model(nn.Module):
         super().__init__()
         for kind in PARTS:
             self.register_module(kind, parts.get(kind))
+        self.register_module(AUX, nn.ModuleDict(dict(aux)) if aux else None)
+        self._taps = dict(taps or {})
         self._spec = copy.deepcopy(dict(spec))
         self._lock = dict(lock)
         self.features = features
@@ -88,6 +108,11 @@ class Model(nn.Module):
         return dict(self._lock)
 
     @property
+    def aux_weights(self) -> dict[str, float]:
+        """The weight of the loss of each auxiliary head, by its name, as the spec has it."""
+        return {name: aux["weight"] for name, aux in self._spec.get(AUX, {}).items()}
+
+    @property
     def record(self) -> Record | None:
         """What the weights were trained on and how inputs are prepared for them, or None."""
         return self._record
@@ -102,12 +127,21 @@ class Model(nn.Module):
         if is_eager(x):
             self._check_input(x)
             freezing.keep_frozen(self)
-        features = self.backbone(x)
+        given = {"backbone": self.backbone(x)}
+        features = given["backbone"]
         if self.neck is not None:
-            features = self.neck(features)
+            features = given["neck"] = self.neck(features)
         if self.bottleneck is not None:
-            features = self.bottleneck(features)
-        return features if self.head is None else self.head(features)
+            features = given["bottleneck"] = self.bottleneck(features)
+        size = x.shape[2:]
+        out = features if self.head is None else predict(self.head, features, size)
+        if self.aux is None or not self.training:
+            return out
+        aux = {}
+        for name, head in self.aux.items():
+            part, index = self._taps[name]
+            aux[name] = predict(head, (given[part][index],), size)
+        return Supervised(out, aux)
 
     def freeze(self, *names: str, until: str | None = None) -> Model:
         """Stop training parts: no gradients, and eval mode (BatchNorm statistics included) even through ``train()``.

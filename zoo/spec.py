@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike, fspath
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
-from registry import Arguments, Entry, Problem, RegistryError, Signature, nearest
+from registry import Problem, Signature, nearest
 from registry.names import canonical, canonical_provider
 from registry.signature import to_json
 from zoo import kinds, specfile
 from zoo.errors import ShapeError, SpecError
+from zoo.layers.nested import MakeHead, module_name
 from zoo.layers.parameters import Widths
+from zoo.parts import Part, check, full_form, parse_part
+
+_KEYS = ("input", *kinds.SECTIONS)
 
 Spec = Mapping[str, Any]
 """``{"input": {…}, "backbone": {"type": name, …parameters}, "neck": …, "bottleneck": …, "head": …}``."""
@@ -40,31 +44,45 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a checked spec, ready to be built.
+class AuxStated:
+    """An auxiliary head as a spec states it, under a name of its own.
 
     Attributes:
-        kind: ``"backbone"``, ``"neck"``, ``"bottleneck"`` or ``"head"``.
-        type: its name in the registry, qualified where the spec had it so.
-        entry: where it comes from.
-        component: the class or function that builds it.
-        signature: what that takes.
-        arguments: what the spec states, defaults filled in.
-        stated: those of the builder's own parameters that the spec states, to be checked against the truth.
+        head: the head; it gets that one feature.
+        feature: which feature it is on: ``"stage3"`` of the backbone, or ``"neck.p4"``; that of its own name unless
+            stated.
+        weight: of its loss, for whoever trains; the model itself does not use it.
     """
 
-    kind: str
-    type: str
-    entry: Entry
-    component: Callable[..., Any]
-    signature: Signature
-    arguments: Arguments
-    stated: Mapping[str, Any] = field(default_factory=dict)
+    head: MakeHead
+    feature: str | None = None
+    weight: NonNegativeFloat = 0.5
+
+
+@dataclass(frozen=True)
+class Aux:
+    """One auxiliary head of a checked spec.
+
+    Attributes:
+        name: its name.
+        feature: the feature that it is on, with its part: ``"backbone.stage3"``.
+        weight: of its loss.
+        head: the head.
+    """
+
+    name: str
+    feature: str
+    weight: float
+    head: Part
 
     @property
-    def where(self) -> str:
-        """The part in messages: ``spec.head (linear)``."""
-        return f"spec.{self.kind} ({self.type})"
+    def part(self) -> str:
+        """The part that the feature comes out of."""
+        return self.feature.partition(".")[0]
+
+    def dump(self) -> dict[str, Any]:
+        """Return what the normalised spec says of it."""
+        return {"head": self.head.dump(), "feature": self.feature, "weight": self.weight}
 
 
 @dataclass(frozen=True)
@@ -74,21 +92,30 @@ class ParsedSpec:
     Attributes:
         input: what the model takes.
         parts: its parts, in the order in which data passes through them.
+        aux: its auxiliary heads.
     """
 
     input: Input
     parts: tuple[Part, ...]
+    aux: tuple[Aux, ...] = ()
 
     def dump(self) -> dict[str, Any]:
-        """Return the normalised spec: plain JSON, every default filled in, absent parts None."""
+        """Return the normalised spec: plain JSON, every default filled in, absent parts None.
+
+        It has ``aux`` only where there is one.
+        """
         stated: dict[str, Any] = {"input": to_json(self.input), **dict.fromkeys(kinds.PARTS)}
-        stated.update({part.kind: {"type": part.type, **part.arguments.json} for part in self.parts})
+        stated.update({part.kind: part.dump() for part in self.parts})
+        if self.aux:
+            stated[kinds.AUX] = {aux.name: aux.dump() for aux in self.aux}
         return copy.deepcopy(stated)
 
     @property
     def lock(self) -> dict[str, str]:
         """The version of every distribution that takes part, zoo's own included."""
-        taking_part = {part.entry.provider: part.entry.version for part in self.parts}
+        heads = (aux.head for aux in self.aux)
+        every = [each for part in (*self.parts, *heads) for each in (part, *part.nested)]
+        taking_part = {part.entry.provider: part.entry.version for part in every}
         return dict(sorted({kinds.DISTRIBUTION: version(kinds.DISTRIBUTION), **taking_part}.items()))
 
 
@@ -137,7 +164,8 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         spec: the spec to start from; it stays as it is.
         changes: for each part a dict of parameters to change. One with another ``type`` replaces the part, as does a
-            name alone; None removes it.
+            name alone; None removes it. For ``aux`` a dict from names to changes of auxiliary heads, or None for no
+            more of them.
 
     Raises:
         SpecError: what should be a spec is none.
@@ -151,11 +179,8 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
         raise SpecError([_no_spec(spec)])
     merged = copy.deepcopy(dict(spec))
     for key, change in changes.items():
-        old = _part(merged.get(key))
-        new = _part(change)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and _same_type(old, new):
-            new = {**old, **new}
-        merged[key] = copy.deepcopy(new)
+        merge_one = _merged_aux if key == kinds.AUX else _merged_part
+        merged[key] = copy.deepcopy(merge_one(merged.get(key), change))
     return merged
 
 
@@ -167,7 +192,7 @@ def parse(spec: Spec) -> ParsedSpec:
     """
     if not isinstance(spec, Mapping):
         raise SpecError([_no_spec(spec)])
-    problems = [_unknown_key(key) for key in spec if key not in ("input", *kinds.PARTS)]
+    problems = [_unknown_key(key) for key in spec if key not in _KEYS]
     source, found = _parse_input(spec.get("input"))
     problems += found
     if spec.get("backbone") is None:
@@ -175,13 +200,15 @@ def parse(spec: Spec) -> ParsedSpec:
     parts = []
     for kind in kinds.PARTS:
         if spec.get(kind) is not None:
-            part, found = _parse_part(kind, spec[kind])
+            part, found = parse_part(kind, spec[kind], f"spec.{kind}")
             problems += found
             if part is not None:
                 parts.append(part)
+    aux, found = _parse_aux(spec.get(kinds.AUX))
+    problems += found
     if problems or source is None:
         raise SpecError(problems) from next((p.error for p in problems if p.error), None)
-    return ParsedSpec(source, tuple(parts))
+    return ParsedSpec(source, tuple(parts), tuple(aux))
 
 
 def normalise(spec: Source) -> dict[str, Any]:
@@ -202,12 +229,28 @@ def normalise(spec: Source) -> dict[str, Any]:
         return parse(plain).dump()
 
 
+def _merged_part(old: Any, change: Any) -> Any:
+    old, new = full_form(old), full_form(change)
+    alike = isinstance(old, Mapping) and isinstance(new, Mapping) and _same_type(old, new)
+    return {**old, **new} if alike else new
+
+
+def _merged_aux(old: Any, change: Any) -> Any:
+    if not isinstance(old, Mapping) or not isinstance(change, Mapping):
+        return change
+    merged = dict(old)
+    for name, new in change.items():
+        before = merged.get(name)
+        if isinstance(before, Mapping) and isinstance(new, Mapping):
+            head = {"head": _merged_part(before.get("head"), new["head"])} if "head" in new else {}
+            merged[name] = {**before, **new, **head}
+        else:
+            merged[name] = new
+    return {name: each for name, each in merged.items() if each is not None}
+
+
 def _no_spec(found: object) -> Problem:
     return Problem("spec", f"found {type(found).__name__}; expected a dict with a 'backbone'")
-
-
-def _part(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
 
 
 def _same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -221,10 +264,9 @@ def _same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _unknown_key(key: object) -> Problem:
-    known = ("input", *kinds.PARTS)
-    guess = nearest(str(key), known)
+    guess = nearest(str(key), _KEYS)
     hint = f" (did you mean {' or '.join(guess)}?)" if guess else ""
-    return Problem(f"spec.{key}", f"unknown part; a spec has {', '.join(known)}{hint}")
+    return Problem(f"spec.{key}", f"unknown part; a spec has {', '.join(_KEYS)}{hint}")
 
 
 def _parse_input(given: Any) -> tuple[Input | None, list[Problem]]:
@@ -238,23 +280,30 @@ def _parse_input(given: Any) -> tuple[Input | None, list[Problem]]:
     return (None if problems else Input(**arguments.values)), problems
 
 
-def _parse_part(kind: str, given: Any) -> tuple[Part | None, list[Problem]]:
-    path = f"spec.{kind}"
-    given = _part(given)
-    names = ", ".join(kinds.COMPONENTS[kind].names())
+def _parse_aux(given: Any) -> tuple[list[Aux], list[Problem]]:
+    path = f"spec.{kinds.AUX}"
+    if given is None:
+        return [], []
     if not isinstance(given, Mapping):
-        return None, [Problem(path, f"found {given!r}; expected a dict with a 'type', one of {names}")]
-    name = given.get("type")
-    if not isinstance(name, str):
-        found = "missing" if name is None else f"found {name!r}, not a name"
-        return None, [Problem(f"{path}.type", f"{found}; choose one of {names}")]
-    try:
-        entry, component = kinds.COMPONENTS[kind].resolve(name)
-    except RegistryError as error:
-        return None, [Problem(f"{path}.type", str(error), error)]
-    signature = kinds.signature_of(component)
-    stated = {key: given[key] for key in signature.offered if key in given and key in kinds.OFFERED}
-    parameters = {key: value for key, value in given.items() if key != "type" and key not in stated}
-    arguments, problems = signature.check(parameters, path, entry.name)
-    type_name = entry.qualified_name if ":" in name else entry.name
-    return Part(kind, type_name, entry, component, signature, arguments, stated), problems
+        form = "a dict such as {'stage3': {'head': {'type': 'fcn', 'num_classes': 21}}}"
+        return [], [Problem(path, f"found {given!r}; expected {form}")]
+    heads, problems = [], []
+    for name, stated in given.items():
+        where = f"{path}.{name}"
+        try:
+            module_name(str(name))
+        except ValueError as error:
+            problems.append(Problem(where, str(error)))
+            continue
+        if not isinstance(stated, Mapping):
+            problems.append(Problem(where, f"found {stated!r}; expected a dict with a 'head'"))
+            continue
+        arguments, found = check(Signature.of(AuxStated), stated, where, "an auxiliary head")
+        problems += found
+        if not found:
+            values = arguments.values
+            feature = values["feature"] or name
+            if feature.partition(".")[0] not in kinds.PARTS:
+                feature = f"backbone.{feature}"
+            heads.append(Aux(name, feature, values["weight"], values["head"]))
+    return heads, problems

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from registry import Entry, Registry, RegistryError, Renamed, Signature
 from registry.signature import to_json
 from zoo import kinds
-from zoo.spec import Input
+from zoo.layers.nested import NAME, PART_MARK
+from zoo.spec import AuxStated, Input
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -24,6 +25,7 @@ _QUALIFIED = {
     "description": "A model of a library, library:model, or a component of one distribution, distribution:name.",
 }
 _DEFINED = "#/$defs/{model}"
+_PART = "#/$defs/{kind}"
 
 
 def schema() -> dict[str, Any]:
@@ -35,15 +37,16 @@ def schema() -> dict[str, Any]:
 
     >>> found = schema()
     >>> found["required"], sorted(found["properties"])
-    (['backbone'], ['$schema', 'backbone', 'bottleneck', 'head', 'input', 'neck'])
+    (['backbone'], ['$schema', 'aux', 'backbone', 'bottleneck', 'head', 'input', 'neck'])
     """
     faults: list[str] = []
     offers = {kind: list(_offers(registry, faults)) for kind, registry in kinds.COMPONENTS.items()}
-    source = Signature.of(Input)
-    types, definitions = _types([source, *(o.signature for each in offers.values() for o in each)], faults)
+    source, aux = Signature.of(Input), Signature.of(AuxStated)
+    types, definitions = _types([source, aux, *(o.signature for each in offers.values() for o in each)], faults)
     given = _object(source, types, _Docs.of(Input))
     parts = {kind: _part(kind, each, types) for kind, each in offers.items()}
-    return {
+    extra = _object(aux, types, _Docs.of(AuxStated))
+    whole = {
         "$schema": DIALECT,
         "title": "zoo spec",
         **({"$comment": "; ".join(faults)} if faults else {}),
@@ -52,12 +55,20 @@ def schema() -> dict[str, Any]:
         "properties": {
             "$schema": {"type": "string", "description": "Where this schema is, for editors; in files alone."},
             "input": {"description": "What the model takes.", "anyOf": [given, {"type": "null"}]},
-            **parts,
+            **{kind: {"$ref": _PART.format(kind=kind)} if kind == "backbone" else _or_none(kind) for kind in parts},
+            kinds.AUX: {
+                "description": "Auxiliary heads by name: heads on other features, which only take part in training.",
+                "anyOf": [
+                    {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": extra},
+                    {"type": "null"},
+                ],
+            },
         },
         "required": ["backbone"],
         "additionalProperties": False,
-        **({"$defs": definitions} if definitions else {}),
+        "$defs": {**definitions, **parts},
     }
+    return _with_parts(whole)  # type: ignore[no-any-return] # of a dict it is a dict
 
 
 @dataclass(frozen=True)
@@ -177,8 +188,22 @@ def _part(kind: str, offers: list[_Offer], types: dict[tuple[str, str], dict[str
     alone = _name(f"A {kind} that needs no parameters.", [o for o in offers if o not in needy], needy)
     named = _name(f"The name of a {kind}.", offers, [])
     full = {"type": "object", "properties": {"type": named}, "required": ["type"], "allOf": cases}
-    absent = [] if kind == "backbone" else [{"type": "null", "description": f"No {kind}."}]
-    return {"description": f"The {kind}: its name, or its type and parameters.", "anyOf": [alone, full, *absent]}
+    return {"description": f"The {kind}: its name, or its type and parameters.", "anyOf": [alone, full]}
+
+
+def _or_none(kind: str) -> dict[str, Any]:
+    absent = {"type": "null", "description": f"No {kind}."}
+    return {"anyOf": [{"$ref": _PART.format(kind=kind)}, absent]}
+
+
+def _with_parts(schema: Any) -> Any:
+    """Return a schema in which a parameter that is a part refers to the schema of such a part."""
+    if isinstance(schema, list):
+        return [_with_parts(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {key: _with_parts(value) for key, value in schema.items() if key != PART_MARK}
+    return {**told, "$ref": _PART.format(kind=schema[PART_MARK])} if PART_MARK in schema else told
 
 
 def _name(description: str, offers: list[_Offer], excluded: list[_Offer]) -> dict[str, Any]:

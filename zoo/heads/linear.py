@@ -45,6 +45,7 @@ class LinearHead(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.fc = linear(last_vector(in_features).channels, num_classes, bias=bias, init=init)
+        self.outputs = {"logits": (num_classes,)}
 
     def forward(self, vectors: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return self.fc(self.dropout(vectors[-1]))  # type: ignore[no-any-return]

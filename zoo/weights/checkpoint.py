@@ -11,6 +11,7 @@ from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from zoo.errors import FileFormatError, ZooError
+from zoo.features import AXES
 from zoo.record import Record
 from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.strictjson import strict_json
@@ -193,12 +194,21 @@ def input_port(model: Model) -> Port:
 
 
 def output_ports(model: Model) -> tuple[Port, ...]:
-    """Describe what a model returns: the logits of its head or, without one, its features."""
+    """Describe what a model returns: what its head says or, without one, its features."""
+    source = model.spec["input"]
     head = model.spec["head"]
     if head is not None:
-        return (Port(name="logits", shape=("batch", head["num_classes"]) if "num_classes" in head else ("batch",)),)
+        told = getattr(model.head, "outputs", None)
+        if told is None:
+            told = {"logits": (head["num_classes"],) if "num_classes" in head else ()}
+        size = source["size"] or ()
+        sizes = dict(zip(AXES.get(len(size), ()), size, strict=False))
+        return tuple(
+            Port(name=name or "logits", shape=("batch", *(sizes.get(n, n) for n in shape)))
+            for name, shape in told.items()
+        )
     return tuple(
-        Port(name=f.name, shape=("batch", f.channels, *(("height", "width") if f.size is None else f.size)))
+        Port(name=f.name, shape=("batch", f.channels, *(AXES[f.dims] if f.size is None else f.size)))
         for f in model.features
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Container
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -224,12 +225,20 @@ def refuse_other_function(
         return  # it needs what is not here; that its tensors fit is all that can be checked
     wanted = parsed.dump()
     problems = []
-    for kind in saved:
-        old, new = saved[kind] or {}, wanted[kind] or {}
+    for kind in dict.fromkeys([*saved, *wanted]):
+        old, new = _computing(saved.get(kind) or {}), _computing(wanted.get(kind) or {})
         for key in dict.fromkeys([*old, *new]):
-            free = key in ("init", "dropout", "size" if kind == "input" else "") or f"{kind}.{key}" in changed
+            free = (kind == "input" and key == "size") or f"{kind}.{key}" in changed
             if not free and kind not in changed and old.get(key) != new.get(key):
                 found = f"the weights were saved with {old.get(key)!r}, this is {new.get(key)!r}; {remedy}"
                 problems.append(Problem(f"spec.{kind}.{key}", found))
     if problems:
         raise SpecError(problems)
+
+
+def _computing(stated: Any) -> Any:
+    """Return what a spec says without what has no part in what a model computes, within its parts too."""
+    if not isinstance(stated, dict):
+        return stated
+    without = {"init", "dropout"} if "type" in stated else {"weight"} if "head" in stated else set()
+    return {key: _computing(value) for key, value in stated.items() if key not in without}

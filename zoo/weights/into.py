@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from zoo.errors import SpecError, WeightsError
-from zoo.kinds import PARTS
+from zoo.kinds import PARTS, SECTIONS
 from zoo.model import Model
 from zoo.spec import normalise, parse
 from zoo.weights.checkpoint import Checkpoint
@@ -183,7 +183,7 @@ def _refuse_other_model(
     changed = set(allowed(allow_changed, "allow_changed", places, "part of the spec", planned.path))
     kept = {name if isinstance(name, str) else name.name for name in planned.kept}
     names = checkpoint.state_dict()
-    for kind in PARTS:
+    for kind in SECTIONS:
         ours, theirs = _below(kind, own), _below(kind, names)
         stays = bool(ours) and kept.issuperset(ours)  # a new head
         ends = any(_ends_before(kind, spec) for spec in specs) and set(planned.ignored).issuperset(theirs)
@@ -193,7 +193,7 @@ def _refuse_other_model(
 
 
 def _ends_before(kind: str, spec: Mapping[str, Any]) -> bool:
-    return all(spec[later] is None for later in PARTS[PARTS.index(kind) :])
+    return all(spec.get(later) is None for later in (PARTS[PARTS.index(kind) :] if kind in PARTS else (kind,)))
 
 
 def _below(kind: str, names: Iterable[str]) -> list[str]:

@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from zoo.errors import WeightsError
+from zoo.features import AXES
 from zoo.model import Model
 from zoo.weights.checkpoint import Artifact, Port
 from zoo.weights.onnx.export import example_input
 from zoo.weights.onnx.standin import standin
 from zoo.weights.onnx.writing import Payload
-
-_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 def sized(artifact: Artifact, dynamic_size: bool | None, path: Path) -> Artifact:
@@ -95,7 +94,7 @@ def run_elsewhere(model: Model, artifact: Artifact, path: Path) -> Elsewhere:
         raise WeightsError(
             path, f"the model is tied to an input of {traced}, at {size} it fails ({reason}); {remedy}"
         ) from error
-    outputs = tuple(each.cpu() for each in (found if isinstance(found, tuple) else (found,)))
+    outputs = tuple(each.cpu() for each in torch.utils._pytree.tree_leaves(found) if isinstance(each, torch.Tensor))
     native = all(mine is own for mine, own in zip(plain.parameters(), model.parameters(), strict=True))
     return Elsewhere(plain, native, traced, size, other.cpu(), outputs, remedy)
 
@@ -153,7 +152,7 @@ def _named(port: Port) -> Port:
     dims = len(port.shape) - 2
     if dims < 1:
         return port
-    names = _AXES.get(dims) or tuple(f"size{n}" for n in range(dims))
+    names = AXES.get(dims) or tuple(f"size{n}" for n in range(dims))
     return Port(name=port.name, shape=(*port.shape[:2], *names))
 
 
