@@ -8,6 +8,7 @@ from torch import nn
 from zoo.errors import ShapeError
 from zoo.features import Feature, require_shape
 from zoo.layers.activation import ActivationName
+from zoo.layers.conv import Dims, require_dims
 from zoo.layers.eager import is_eager
 from zoo.layers.init import Init, InitName
 from zoo.layers.linear import linear_blocks
@@ -24,6 +25,7 @@ class MLP(nn.Module):
         in_channels: channels of the input.
         in_size: spatial size of the input; it has to be known.
         hidden: width of each layer.
+        dims: spatial dimensions of the input; None takes as many as it has.
         norm: normalisation after each linear layer.
         activation: activation after each normalisation.
         dropout: share of outputs zeroed in training, after each layer.
@@ -33,7 +35,7 @@ class MLP(nn.Module):
         ``(N, in_channels, *in_size)`` → one vector ``(N, hidden[-1])``.
 
     Raises:
-        ShapeError: the size of the input is not known.
+        ShapeError: the size of the input is not known, or it has other dimensions.
 
     >>> net = MLP(in_channels=1, in_size=(8, 8), hidden=(32, 16))
     >>> [tuple(v.shape) for v in net(torch.zeros(2, 1, 8, 8))]
@@ -45,6 +47,7 @@ class MLP(nn.Module):
         in_channels: int,
         in_size: tuple[int, ...] | None,
         hidden: Widths = (256, 128),
+        dims: Dims | None = None,
         norm: NormName | Norm = "none",
         activation: ActivationName = "relu",
         dropout: Probability = 0.0,
@@ -55,6 +58,8 @@ class MLP(nn.Module):
         width = self.source.numel
         if width is None:
             raise ShapeError("an input of unknown size", "its size in the spec, such as input.size = [32, 32]")
+        self.dims = self.source.dims if dims is None else dims
+        require_dims(in_size, self.dims)
         self.layers = linear_blocks(width, hidden, norm=norm, activation=activation, dropout=dropout, init=init)
         self.features = (Feature("hidden", hidden[-1], size=()),)
 

@@ -16,7 +16,7 @@ from zoo.layers.activation import ActivationName, activation_maker
 from zoo.layers.conv import Dims, PerAxis, conv, max_pool, per_axis, require_dims, window_size
 from zoo.layers.extractor import chosen
 from zoo.layers.init import Init, InitName
-from zoo.layers.norm import Norm, NormName, is_none, norm_maker
+from zoo.layers.norm import Norm, NormName, is_none, norm_maker, require_spread
 from zoo.layers.parameters import Widths
 from zoo.layers.residual import BasicBlock, BottleneckBlock, MakeConv, MakeNorm, PaddedShortcut
 
@@ -142,6 +142,9 @@ class ResNet(nn.Module):
         stages = _planned(layers, width, expansion, strides, size, dims, output_stride)
         self._out = chosen(out_indices, tuple(stage.feature for stage in stages), "resnet_lite")
         self.features = tuple(stages[index].feature for index in self._out)
+
+        for feature in (stage.feature for stage in stages[: self._out[-1] + 1]):
+            require_spread(norm, feature)
 
         make_block = partial(_BLOCKS[block], conv=make_conv, norm=make_norm, activation=make_activation, groups=groups)
         channels = width

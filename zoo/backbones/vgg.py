@@ -1,4 +1,4 @@
-"""VGG: stages of 3×3 convolutions, each ended by a pooling."""
+"""VGG: stages of convolutions of kernel 3, each ended by a pooling."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import nn
 from zoo.errors import ShapeError
 from zoo.features import Feature
 from zoo.layers.activation import ActivationName, activation_maker
-from zoo.layers.conv import conv, require_dims, require_size, window_size
+from zoo.layers.conv import Dims, conv, max_pool, require_dims, require_size, window_size
 from zoo.layers.init import Init, InitName
 from zoo.layers.norm import Norm, NormName, is_none, norm_maker
 from zoo.layers.parameters import Widths
 
 
 class VGG(nn.Module):
-    """Stages of 3×3 convolutions, each ended by a 2×2 max pooling.
+    """Stages of convolutions of kernel 3, each ended by a max pooling of 2.
 
     Source: Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
     table 1; batch normalisation is not in the paper. The classifier is the ``mlp`` bottleneck's and the ``linear``
@@ -26,15 +26,17 @@ class VGG(nn.Module):
         in_size: spatial size of the input, where it is known.
         layers: how many convolutions each stage has; the default is VGG-16's.
         channels: width of each stage.
+        dims: spatial dimensions: 1 for signals, 2 for images, 3 for volumes and video.
         norm: normalisation after each convolution.
         activation: activation after each normalisation.
         init: how the convolutions start.
 
     Shape:
-        ``(N, in_channels, H, W)`` → one map for each stage, ``(N, channels[i], H/2ⁱ⁺¹, W/2ⁱ⁺¹)`` rounded down.
+        ``(N, in_channels, H, W)`` → one map for each stage, ``(N, channels[i], H/2ⁱ⁺¹, W/2ⁱ⁺¹)`` rounded down; one axis
+        and three likewise.
 
     Raises:
-        ShapeError: ``layers`` and ``channels`` differ in length, or the input is too small.
+        ShapeError: ``layers`` and ``channels`` differ in length, or the input is too small or of other dimensions.
 
     >>> net = VGG(in_channels=1, layers=(1, 1), channels=(8, 16))
     >>> [tuple(m.shape) for m in net(torch.zeros(2, 1, 32, 32))]
@@ -47,6 +49,7 @@ class VGG(nn.Module):
         in_size: tuple[int, ...] | None = None,
         layers: Widths = (2, 2, 3, 3, 3),
         channels: Widths = (64, 128, 256, 512, 512),
+        dims: Dims = 2,
         norm: NormName | Norm = "none",
         activation: ActivationName = "relu",
         init: InitName | Init = "kaiming",
@@ -58,27 +61,30 @@ class VGG(nn.Module):
                 "one number of each for every stage",
             )
         self.min_size = 2 ** len(layers)
-        require_dims(in_size, 2)
+        self.dims = dims
+        require_dims(in_size, dims)
         require_size(in_size, self.min_size, f"{len(layers)} stages that each halve it")
-        make_norm, make_activation = norm_maker(norm, dims=2), activation_maker(activation)
+        make_norm, make_activation = norm_maker(norm, dims), activation_maker(activation)
         features, size = [], in_size
         self.layers = nn.ModuleList()
+        self._ends = set()
         for index, (depth, width) in enumerate(zip(layers, channels, strict=True), start=1):
             for _ in range(depth):
-                self.layers.append(conv(in_channels, width, 3, padding=1, init=init))
+                self.layers.append(conv(in_channels, width, 3, dims=dims, padding=1, init=init))
                 if not is_none(norm):
                     self.layers.append(make_norm(width))
                 self.layers.append(make_activation())
                 in_channels = width
-            self.layers.append(nn.MaxPool2d(2))
+            self._ends.add(len(self.layers))
+            self.layers.append(max_pool(2, dims=dims))
             size = window_size(size, 2, stride=2)
-            features.append(Feature(f"stage{index}", width, 2**index, size))
+            features.append(Feature(f"stage{index}", width, 2**index, size, dims))
         self.features = tuple(features)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = []
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             x = layer(x)
-            if isinstance(layer, nn.MaxPool2d):
+            if index in self._ends:
                 maps.append(x)
         return tuple(maps)

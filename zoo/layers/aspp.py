@@ -77,6 +77,7 @@ class ASPP(nn.Module):
             )
             return [made, make_norm(channels), make_activation()]
 
+        self.dims = dims
         self.convs = nn.ModuleList(
             [
                 nn.Sequential(*block(in_channels, 1)),
@@ -88,4 +89,4 @@ class ASPP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         *local, pooled = (branch(x) for branch in self.convs)
-        return self.project(torch.cat([*local, resize(pooled, x.shape[2:])], dim=1))  # type: ignore[no-any-return]
+        return self.project(torch.cat([*local, resize(pooled, x.shape[2:], dims=self.dims)], dim=1))  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from zoo.errors import ShapeError
+from zoo.features import Feature
 
 NormName = Literal["batch", "frozen_batch", "group", "layer", "instance", "none"]
 
@@ -121,6 +123,19 @@ def norm_maker(norm: NormName | Norm, dims: int) -> Callable[[int], nn.Module]:
 def is_none(norm: NormName | Norm) -> bool:
     """Tell whether there is no normalisation, so that a convolution before it needs its bias."""
     return (norm if isinstance(norm, str) else norm.type) == "none"
+
+
+def require_spread(norm: NormName | Norm, feature: Feature) -> None:
+    """Check that a map has something to take the statistics of an instance norm over, where its size is known.
+
+    Raises:
+        ShapeError: it has one position, and the norm is ``instance``.
+    """
+    if (norm if isinstance(norm, str) else norm.type) == "instance" and feature.size and math.prod(feature.size) == 1:
+        raise ShapeError(
+            f"the map {feature.name!r} of {'×'.join(str(n) for n in feature.size)} for an instance norm",
+            "two positions at least: a larger input, or another norm",
+        )
 
 
 def _group_norm(plan: Norm, channels: int) -> nn.GroupNorm:

@@ -18,23 +18,18 @@ from zoo.model import Model
 from zoo.spec import Spec
 from zoo.testing.isolation import undisturbed
 
-SIZES: tuple[tuple[tuple[int, ...], ...], ...] = (((40, 36), (33, 47), (64, 64)), ((224, 224), (225, 239)))
-"""The input sizes to try, small ones first; those of the second row are for components that need large ones."""
+SIZES: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((40, 36), (33, 47), (64, 64)),
+    ((224, 224), (225, 239)),
+    ((40,), (33,), (64,)),
+    ((20, 24, 22), (17, 33, 19), (24, 24, 24)),
+)
+"""The input sizes to try, small images first; the other rows are for components that take none of these: large images,
+signals, volumes."""
 
 _CHANNELS = (2, 3, 1)  # two, which nobody would assume
 _BATCH = 3  # BatchNorm of two vectors gives ±1 and hardly a gradient
-_MAPS = {"type": "vgg_lite", "layers": [1, 1, 1], "channels": [8, 12, 16]}
 _VECTOR = {"type": "mlp", "hidden": [16]}
-_AROUND: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "backbone": ({},),
-    "neck": ({"backbone": _MAPS}, {"backbone": _VECTOR}),
-    "bottleneck": ({"backbone": _MAPS}, {"backbone": _MAPS, "neck": {"type": "gap"}}),
-    "head": (
-        {"backbone": _MAPS},
-        {"backbone": _MAPS, "neck": {"type": "gap"}},
-        {"backbone": _MAPS, "bottleneck": {"type": "conv1x1", "out_channels": 32}},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -134,9 +129,25 @@ def _candidates(
         return
     for row in rows:
         for size in row:
-            for rest in _AROUND[kind]:
+            for rest in _around(kind, len(size)):
                 for channels in _CHANNELS if kind == "backbone" else _CHANNELS[:1]:
                     yield {"input": {"channels": channels, "size": list(size)}, **rest}, row
+
+
+def _around(kind: str, dims: int) -> tuple[dict[str, Any], ...]:
+    """Return the parts to put around a component, for inputs of so many axes: those to try first come first."""
+    maps = {"type": "vgg_lite", "layers": [1, 1, 1], "channels": [8, 12, 16], "dims": dims}
+    match kind:
+        case "backbone":
+            return ({},)
+        case "neck":
+            return ({"backbone": maps}, {"backbone": _VECTOR})
+        case "head":
+            same_width = {"type": "conv1x1", "out_channels": 32}  # what a detector shares its convolutions over
+            vectors: dict[str, Any] = {"backbone": maps, "neck": {"type": "gap"}}
+            return ({"backbone": maps}, vectors, {"backbone": maps, "bottleneck": same_width})
+        case _:
+            return ({"backbone": maps}, {"backbone": maps, "neck": {"type": "gap"}})
 
 
 def _needed(kind: str, name: str) -> dict[str, Any]:
