@@ -10,6 +10,7 @@ from zoo import builder, kinds
 from zoo.builder import compose
 from zoo.errors import PartError, ShapeError, ZooError
 from zoo.spec import named
+from zoo.weights.checkpoint import output_ports
 
 RESNET = {"type": "resnet_lite", "layers": [1, 1], "width": 8}
 LINEAR = {"type": "linear", "num_classes": 5}
@@ -19,13 +20,25 @@ LINEAR = {"type": "linear", "num_classes": 5}
 def test_features_say_what_comes_out_of_every_part(name: str) -> None:
     with torch.device("meta"):
         model = compose(named(name))
-        x = torch.zeros(2, model.spec["input"]["channels"], *model.spec["input"]["size"])
+        size = model.spec["input"]["size"] or [64] * getattr(model.backbone, "dims", 2)
+        x = torch.zeros(2, model.spec["input"]["channels"], *size)
         values = model.backbone(x)
         for part in (model.backbone, model.neck, model.bottleneck):
             if part is not None:
                 values = values if part is model.backbone else part(values)
-                assert [tuple(v.shape) for v in values] == [(2, f.channels, *f.size) for f in part.features]
-        assert tuple(model(x).shape) == (2, model.spec["head"]["num_classes"])
+                declared = [(2, f.channels, *(f.size if f.size is not None else "?" * f.dims)) for f in part.features]
+                assert len(values) == len(declared)
+                assert all(fits(v.shape, shape) for v, shape in zip(values, declared, strict=True))
+        outputs = torch.utils._pytree.tree_leaves(model.eval()(x))
+    for output, port in zip(outputs, output_ports(model), strict=True):
+        assert fits(output.shape, port.shape), port.name
+
+
+def fits(shape: torch.Size, declared: tuple[int | str, ...]) -> bool:
+    """Tell whether a shape is what was declared of it, where a word stands for any length."""
+    return len(shape) == len(declared) and all(
+        isinstance(d, str) or d == n for n, d in zip(shape, declared, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
