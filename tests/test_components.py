@@ -95,6 +95,20 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "head:multi": [
         {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
     ],
+    "head:deeplab": [
+        {"channels": 8, "rates": [1, 2], "num_classes": 3},
+        {"channels": 4, "rates": [2], "num_classes": 2, "norm": "layer", "activation": "silu", "dropout": 0.0},
+    ],
+    "head:fcn": [
+        {"num_classes": 3},
+        {
+            "num_classes": 2,
+            "channels": 4,
+            "norm": {"type": "group", "groups": 2},
+            "activation": "gelu",
+            "init": "xavier",
+        },
+    ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
     "head:mlp": [
         {"num_classes": 3},
@@ -107,6 +121,23 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 }
 
 
+OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
+    "neck:adaptive_pool": {"size": 3, "pool": "max", "flatten": True},
+    "neck:aspp": {"channels": 4, "rates": [1, 2]},
+    "neck:concat": {"channels": 4},
+    "neck:flatten": {},
+    "neck:fpn": {"channels": 4, "extra": "p6p7"},
+    "neck:gap": {},
+    "neck:gem": {},
+    "neck:gmp": {},
+    "neck:identity": {},
+    "neck:pan": {"channels": 4},
+    "neck:select": {"keep": ["stage1", -1]},
+    "bottleneck:conv1x1": {"out_channels": 4},
+}
+"""What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
+
+
 KNOWN: dict[str, str] = {}
 """What is known to fail, each with the reason; it fails as a test once it passes."""
 
@@ -116,12 +147,17 @@ QUICK = {"builds", "features", "strides", "meta-device", "gradients", "hostile-p
 
 
 def cases() -> list:
-    """Every check of all that zoo ships."""
+    """Every check of all that zoo ships, in two dimensions, and of what takes others in those too."""
 
     def is_long(case: testing.Case) -> bool:
+        if case.dims is not None:
+            return case.check not in {"features", "strides", "gradients", "weights-onnx"}
         return (case.check not in QUICK and case.label not in ("", "-0")) or case.name == "pth"
 
     every = testing.cases("zoo-torch", parameters=VARIANTS)
+    for key, parameters in OF_ANY_DIMENSION.items():
+        for dims in (1, 3):
+            every += testing.component_cases(*key.split(":"), parameters=[parameters], dims=dims)
     told = [replace(case, expected_failure=KNOWN.get(str(case), "")) for case in every]
     return [pytest.param(c, id=str(c), marks=[pytest.mark.slow] if is_long(c) else []) for c in told]
 

@@ -13,9 +13,9 @@ from zoo.builder import compose
 from zoo.spec import named
 from zoo.weights.parity import compare
 
-CLASSICS = [f"resnet{n}" for n in (18, 34, 50, 101, 152)] + [
-    f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")
-]
+CLASSICS = [f"resnet{n}" for n in (18, 34, 50, 101, 152)]
+CLASSICS += ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"]
+CLASSICS += [f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")]
 
 _RULES = [
     (r"^backbone\.layers\.(\d+)\.", r"features.\1."),
@@ -28,11 +28,11 @@ _RULES = [
 def their_name(ours: str, family: str) -> str:
     for pattern, theirs in _RULES:
         ours = re.sub(pattern, theirs, ours)
-    return re.sub(r"^head\.fc\.", "fc." if family == "resnet" else "classifier.6.", ours)
+    return re.sub(r"^head\.fc\.", "classifier.6." if family == "vgg" else "fc.", ours)
 
 
 def family(name: str) -> str:
-    return name[: 6 if name.startswith("resnet") else 3]
+    return "vgg" if name.startswith("vgg") else "resnet"
 
 
 @pytest.mark.parametrize("name", CLASSICS)
@@ -83,7 +83,10 @@ def test_published_parameter_counts() -> None:
     counts = {
         "lenet": 61_706,
         "resnet18": 11_689_512,
+        "resnet20": 269_722,  # the paper has 0.27 and 0.85 million, table 6
         "resnet50": 25_557_032,
+        "resnet56": 853_018,
+        "resnet18_1d": 3_849_034,
         "vgg11_bn": 132_868_840,
         "vgg16": 138_357_544,
     }

@@ -14,10 +14,10 @@ from zoo.weights.parity import compare
 
 
 @pytest.fixture
-def difference(randomise) -> Callable[[str, str, nn.Module, Sequence[tuple[int, int]]], float]:
+def difference(randomise) -> Callable[[str, str, nn.Module, Sequence[tuple[int, ...]]], float]:
     """Prove that tensors go there and back bit for bit; return the largest relative difference of the outputs."""
 
-    def prove(keymap: str, name: str, theirs: nn.Module, sizes: Sequence[tuple[int, int]]) -> float:
+    def prove(keymap: str, name: str, theirs: nn.Module, sizes: Sequence[tuple[int, ...]]) -> float:
         randomise(theirs.eval())
         tables = kinds.keymaps.get(keymap)
         state = theirs.state_dict()

@@ -13,7 +13,7 @@ import zoo
 from registry import Renamed
 from zoo import kinds
 from zoo.backbones.lenet import LeNet
-from zoo.errors import KeymapError, MissingSpecError, SpecError, UnknownNameError, ZooError
+from zoo.errors import KeymapError, MissingSpecError, RuleError, SpecError, UnknownNameError, ZooError
 from zoo.spec import named, parse
 from zoo.weights.keymaps.keymap import Constant, Default, Join, Keymap, NoCounterpart, Rename, Table
 from zoo.weights.parity import compare
@@ -98,6 +98,25 @@ def test_a_model_that_no_table_speaks_of_is_told_with_those_that_there_are() -> 
         "  backbone lenet, neck flatten, bottleneck mlp, head linear\n  backbone lenet"
     )
     assert (raised.value.keymap, raised.value.problems, raised.value.path) == ("acme", (), "")
+
+
+def test_of_two_tables_the_one_that_asks_for_more_parameters_counts() -> None:
+    narrow = Table(
+        backbone="lenet", parameters={"backbone.pool": "max"}, rules=(Rename("m.{rest...}", "backbone.{rest...}"),)
+    )
+    keymap = Keymap("acme", (PLAIN, narrow))
+    spec = {"input": {"channels": 1, "size": [32, 32]}, "backbone": {"type": "lenet", "pool": "max"}}
+    assert keymap.table_for(parse(spec)) is narrow
+    assert keymap.table_for(parse({**spec, "backbone": "lenet"})) is PLAIN
+    assert str(narrow) == "backbone lenet, with backbone.pool='max'"
+    with pytest.raises(KeymapError, match=r"there are tables for:\n  backbone lenet, with backbone.pool='max'"):
+        Keymap("acme", (narrow,)).table_for(parse({**spec, "backbone": "lenet"}))
+
+
+@pytest.mark.parametrize("path", ["pool", "neck.size", "backbone."])
+def test_parameters_of_a_table_are_of_its_parts(path: str) -> None:
+    with pytest.raises(RuleError, match=f"parameters has '{path}'; expected a part of it and a parameter"):
+        Table(backbone="lenet", parameters={path: 1}, rules=PLAIN.rules)
 
 
 def test_a_table_for_what_is_not_installed_is_passed_over() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Table:
         neck: the same; None for models that have none.
         bottleneck: the same.
         head: the same.
+        parameters: what the spec has to say of them besides, ``{"backbone.stem": "video"}``, as JSON has it.
         rules: what becomes what; for each key there has to be exactly one.
 
     Raises:
@@ -61,6 +62,7 @@ class Table:
     neck: str | None = None
     bottleneck: str | None = None
     head: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
@@ -68,6 +70,12 @@ class Table:
             name = getattr(self, kind)
             if not isinstance(name, str) and (name is not None or kind == "backbone"):
                 raise RuleError("Table", f"{kind} is {name!r}; expected the name of a component")
+        for path in self.parameters:
+            kind, _, name = path.partition(".")
+            if not name or self.composition.get(kind) is None:
+                raise RuleError(
+                    "Table", f"parameters has {path!r}; expected a part of it and a parameter, 'backbone.stem'"
+                )
         if not isinstance(self.rules, tuple) or not self.rules or not all(isinstance(r, Rule) for r in self.rules):
             raise RuleError(str(self), f"rules is {self.rules!r}; expected a tuple of rules, one at least")
         sides: tuple[Side, ...] = ("theirs", "ours")
@@ -86,12 +94,15 @@ class Table:
         return tuple(rule for rule in self.rules if rule.one_way)
 
     def speaks_of(self, parsed: ParsedSpec) -> bool:
-        """Tell whether a checked spec is composed of these components, whatever they are called in it."""
+        """Tell whether a checked spec is composed of these components, whatever it calls them, with the parameters."""
         entries = {part.kind: part.entry for part in parsed.parts}
-        return all(_is_entry(kind, name, entries.get(kind)) for kind, name in self.composition.items())
+        said = {f"{part.kind}.{name}": value for part in parsed.parts for name, value in part.arguments.json.items()}
+        composed = all(_is_entry(kind, name, entries.get(kind)) for kind, name in self.composition.items())
+        return composed and all(path in said and said[path] == value for path, value in self.parameters.items())
 
     def __str__(self) -> str:
-        return _composed(self.composition)
+        said = " and ".join(f"{path}={value!r}" for path, value in self.parameters.items())
+        return _composed(self.composition) + (f", with {said}" if said else "")
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,8 @@ class Keymap:
 
     Attributes:
         library: the library, ``"torchvision"``.
-        tables: one for each way in which models are composed.
+        tables: one for each way in which models are composed. Of several that speak of a model, the one that asks for
+            the most parameters counts, and of these the first.
 
     Raises:
         RuleError: there are no tables, or two are for the same models.
@@ -124,7 +136,7 @@ class Keymap:
         if not isinstance(self.tables, tuple) or not self.tables or not all(isinstance(t, Table) for t in self.tables):
             raise RuleError(f"Keymap {self.library}", f"tables is {self.tables!r}; expected a tuple of Table")
         for one, other in combinations(self.tables, 2):
-            if _folded(one) == _folded(other):
+            if _folded(one) == _folded(other) and one.parameters == other.parameters:
                 raise RuleError(f"Keymap {self.library}", f"two tables are for {other}; make them one")
 
     def table_for(self, parsed: ParsedSpec) -> Table:
@@ -133,9 +145,9 @@ class Keymap:
         Raises:
             KeymapError: there is none.
         """
-        for table in self.tables:
-            if table.speaks_of(parsed):
-                return table
+        speaking = [table for table in self.tables if table.speaks_of(parsed)]
+        if speaking:
+            return max(speaking, key=lambda table: len(table.parameters))
         types = {part.kind: part.type for part in parsed.parts}
         found = _composed({kind: types.get(kind) for kind in kinds.PARTS})
         known = "".join(f"\n  {table}" for table in self.tables)

@@ -1,4 +1,4 @@
-"""timm's image classifiers: ResNet, whose names are torchvision's, and VGG, whose classifier is convolutional.
+"""timm's image classifiers: ResNets, whose names are torchvision's, and VGG, whose classifier is convolutional.
 
 Source: https://github.com/huggingface/pytorch-image-models/tree/main/timm/models, resnet.py and vgg.py.
 """

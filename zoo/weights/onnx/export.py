@@ -22,6 +22,7 @@ from zoo.weights.checkpoint import Artifact, Port
 from zoo.weights.onnx.graph import clean
 from zoo.weights.onnx.opset import TORCH_LOWEST, convert
 from zoo.weights.onnx.standin import standin
+from zoo.weights.onnx.translations import TRANSLATIONS
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INSIDERS = r"(torch|onnx|onnxscript|onnx_ir|copyreg)(\.|$)"
@@ -54,7 +55,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
     traced = standin(model, _exportable)
     example = example_input(traced, port)
     dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
-    with _shielded(example.device.type):
+    with _shielded("cpu" if example.is_meta else example.device.type):
         try:
             program: Any = torch.onnx.export(
                 traced,
@@ -67,6 +68,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
                 input_names=[port.name],
                 output_names=[p.name for p in artifact.outputs],
                 dynamic_shapes=(dynamic,),
+                custom_translation_table=dict(TRANSLATIONS),
             )
         except torch.onnx.OnnxExporterError as error:
             cause = error.__cause__ or error

@@ -1,6 +1,6 @@
-"""torchvision's image classifiers: ResNet and VGG.
+"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video.
 
-Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py and vgg.py.
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py and video/resnet.py.
 """
 
 from zoo.weights.keymaps.keymap import Default, Rename, Table
@@ -20,6 +20,23 @@ RESNET = Table(
         Rename("conv1.weight", "backbone.conv1.weight"),
         Rename("bn1.{name}", "backbone.bn1.{name}"),
         Rename("layer{i}.{j}.{rest...}", "backbone.layer{i}.{j}.{rest...}"),
+        Rename("fc.{name}", "head.fc.{name}"),
+        UNCOUNTED,
+    ),
+)
+
+# Of r3d_18 alone: the other video networks divide their convolutions into space and time.
+R3D = Table(
+    backbone="resnet_lite",
+    neck="gap",
+    head="linear",
+    parameters={"backbone.stem": "video"},
+    rules=(
+        Rename("stem.0.weight", "backbone.conv1.weight"),
+        Rename("stem.1.{name}", "backbone.bn1.{name}"),
+        Rename("layer{i}.{j}.conv{k}.0.weight", "backbone.layer{i}.{j}.conv{k}.weight"),
+        Rename("layer{i}.{j}.conv{k}.1.{name}", "backbone.layer{i}.{j}.bn{k}.{name}"),
+        Rename("layer{i}.{j}.downsample.{k}.{name}", "backbone.layer{i}.{j}.downsample.{k}.{name}"),
         Rename("fc.{name}", "head.fc.{name}"),
         UNCOUNTED,
     ),
