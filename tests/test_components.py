@@ -79,6 +79,11 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"rank": 2, "out_features": 8, "norm": "batch", "activation": "identity", "dropout": 0.1, "bias": False},
     ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
+    "head:anchor_box": [
+        {"num_classes": 3, "depth": 1},
+        {"num_classes": 2, "anchor_sizes": [[8], [16], [32]], "ratios": [1.0], "norm": "batch", "activation": "silu"},
+    ],
+    "head:anchor_point": [{"num_classes": 3, "depth": 1}, {"num_classes": 2, "norm": "none", "prior": 0.1}],
     "head:cosine": [{"num_classes": 3}, {"num_classes": 2, "scale": 16.0, "learned": False, "init": "normal"}],
     "head:branch": [
         {
@@ -129,6 +134,8 @@ OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
     "neck:pan": {"channels": 4},
     "neck:select": {"keep": ["stage1", -1]},
     "bottleneck:conv1x1": {"out_channels": 4},
+    "head:deeplab": {"channels": 4, "rates": [1, 2]},
+    "head:fcn": {"channels": 4},
 }
 """What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
 

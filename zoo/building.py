@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.builder import compose
-from zoo.errors import FileFormatError, FingerprintError, SpecError, UnknownNameError, ZooError
+from zoo.budget import Budget
+from zoo.builder import assemble, compose
+from zoo.errors import (
+    FileFormatError,
+    FingerprintError,
+    KeymapError,
+    SeveralWeightsError,
+    SpecError,
+    UnknownNameError,
+    ZooError,
+)
 from zoo.model import Model
-from zoo.spec import Source, merge, normalise, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
+from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import read, read_verified
 from zoo.weights.transfer import transfer
+
+if TYPE_CHECKING:
+    from zoo.weights.migration.report import MigrationReport
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -99,8 +113,9 @@ def build(
         anew = {**replaced, **dict.fromkeys(fresh, "asked for")}
         on_purpose = {*anew, *_places(changes)}
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
+        checkpoint, told = _at_home(checkpoint, path, parsed, plain)
         channels = (before.get("input") or {}).get("channels", parsed.input.channels)
-        return transfer(
+        model = transfer(
             parsed,
             checkpoint,
             path,
@@ -108,6 +123,37 @@ def build(
             fresh=anew,
             channels=channels if channels != parsed.input.channels else None,
         )
+        model.migration = told
+        return model
+
+
+def _at_home(
+    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, plain: Mapping[str, Any]
+) -> tuple[Checkpoint, MigrationReport | None]:
+    """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
+    if checkpoint.artifact is not None:
+        return checkpoint, None
+    failure: ZooError | None = None
+    for each in _specs(parsed, plain):
+        model = assemble(each, "meta", initialise=False, budget=Budget.of_machine())
+        try:
+            named, told = recognised(checkpoint, each, model, path)
+        except (KeymapError, SeveralWeightsError) as error:
+            failure = failure or error
+            continue
+        if told.proven:
+            return named, told
+    if failure is not None:
+        raise failure
+    return checkpoint, None
+
+
+def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:
+    yield parsed
+    with suppress(SpecError):  # it needs the changes to be complete
+        before = parse(plain)
+        if before.dump() != parsed.dump():
+            yield before
 
 
 def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
