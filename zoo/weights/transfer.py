@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from os import fspath
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.parametrize import ParametrizationList
 
 from zoo.budget import Budget
 from zoo.builder import assemble
@@ -124,7 +125,7 @@ def transfer(
     if channels is not None:
         former = replace(parsed, input=replace(parsed.input, channels=channels))
         sorting.refuse(_regrouped(assemble(former, "meta", initialise=False), planned))
-        sorting.adapt(channels, parsed.input.channels)
+        sorting.adapt(channels, parsed.input.channels, _computing(planned))
     sorting.require(path, channels is not None)
     told = sorting.told(path, record)
     model = rebuild(parsed, sorting.merged(parsed, told), path)
@@ -184,12 +185,18 @@ class _Sorting:
         self.unfit = {name: why for name, why in unfit.items() if name in self.kept}
         self.kept = [name for name in self.kept if name not in unfit]
 
-    def adapt(self, before: int, channels: int) -> None:
-        """Adapt the one convolution of the backbone that takes the input, if there is one."""
+    def adapt(self, before: int, channels: int, computing: Collection[str]) -> None:
+        """Adapt the one convolution of the backbone that takes the input, if there is one and it uses its weight as is.
+
+        Args:
+            before: of how many input channels the weights are.
+            channels: how many there are now.
+            computing: tensors that weights are computed from; a sum of those does not make a sum of weights.
+        """
         found = [
             name
             for name, tensor in self._others()
-            if _part(name) == "backbone" and not self._anew(name) and name in self.given
+            if _part(name) == "backbone" and not self._anew(name) and name in self.given and name not in computing
             if _on_input(self.given[name], before, tensor, channels)
         ]
         if len(found) == 1:
@@ -276,6 +283,16 @@ def _regrouped(former: Model, planned: Model) -> dict[str, str]:
         f"{path}.weight": f" in {module.groups} groups, not {old[path].groups}"
         for path, module in planned.named_modules()
         if getattr(module, "groups", None) != getattr(old.get(path), "groups", None) and hasattr(module, "weight")
+    }
+
+
+def _computing(model: Model) -> set[str]:
+    """Return the parameters that a module computes its weight from, as weight norm does."""
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+        if isinstance(module, ParametrizationList) or (name != "weight" and hasattr(module, "weight"))
     }
 
 
