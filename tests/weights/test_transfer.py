@@ -14,7 +14,7 @@ import zoo
 from zoo import kinds
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, ZooError
 from zoo.features import Feature
-from zoo.weights.transfer import adapted
+from zoo.weights.transfer.channels import adapted
 
 X = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(5))
 
