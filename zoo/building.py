@@ -109,7 +109,7 @@ def build(
         path, checkpoint = _weights(spec, weights)
         parsed = parse(merged)
         before, after = _spec_of(checkpoint, plain), parsed.dump()
-        replaced = {kind: why for kind in _named(changes) if (why := _replaced(kind, before, after))}
+        replaced = dict(_replaced(_named(changes), before, after))
         anew = {**replaced, **dict.fromkeys(fresh, "asked for")}
         on_purpose = {*anew, *_places(changes)}
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
@@ -189,12 +189,33 @@ def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]
         return {}  # it needs what is not here, or needs the changes to be complete
 
 
-def _replaced(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return how a part became another component, or nothing if it did not."""
-    old, new = (spec.get(kind) for spec in (before, after))
-    if kind not in kinds.PARTS or not before or (old or {}).get("type") == (new or {}).get("type"):
+def _replaced(named: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the parts, and the auxiliary heads, that became other components or hold one that did, and how."""
+    for kind in named:
+        old, new = (spec.get(kind) or {} for spec in (before, after))
+        if kind == kinds.AUX:
+            found = [
+                (f"{kind}.{name}", _retyped(f"{kind}.{name}", old[name], new[name])) for name in old if name in new
+            ]
+            yield from (each for each in found if each[1])
+        elif before and kind in kinds.PARTS:
+            why = (
+                _retyped(kind, old, new)
+                if old and new
+                else f"{kind} {old.get('type', 'none')} → {new.get('type', 'none')}"
+            )
+            if why and (old or new):
+                yield kind, why
+
+
+def _retyped(where: str, old: Any, new: Any) -> str:
+    """Return where in a part a component became another one, and how; nothing if none did."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return ""
-    return f"{kind} {old['type'] if old else 'none'} → {new['type'] if new else 'none'}"
+    types = [each.get("type") for each in (old, new)]
+    if types[0] != types[1] and all(any(t in registry for registry in kinds.COMPONENTS.values()) for t in types if t):
+        return f"{where} {types[0]} → {types[1]}"
+    return next((why for key in old if key in new if (why := _retyped(f"{where}.{key}", old[key], new[key]))), "")
 
 
 def _told(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
