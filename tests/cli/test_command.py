@@ -64,7 +64,7 @@ def test_describe_tells_provider_target_signature_doc_and_features() -> None:
         assert fact in text
     backbone = next(d for d in told("describe", "vgg_lite") if d["kind"] == "backbone")
     assert set(backbone) == {"kind", "name", "provider", "version", "target", "signature", "doc", "features", "spec"}
-    assert backbone["features"][-1] == {"name": "stage5", "channels": 512, "stride": 32, "size": [7, 7]}
+    assert backbone["features"][-1] == {"name": "stage5", "channels": 512, "stride": 32, "size": [7, 7], "dims": 2}
 
 
 @pytest.mark.parametrize("format_", ["pt", "safetensors", "onnx"])
