@@ -79,6 +79,11 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"rank": 2, "out_features": 8, "norm": "batch", "activation": "identity", "dropout": 0.1, "bias": False},
     ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
+    "head:anchor_box": [
+        {"num_classes": 3, "depth": 1},
+        {"num_classes": 2, "anchor_sizes": [[8], [16], [32]], "ratios": [1.0], "norm": "batch", "activation": "silu"},
+    ],
+    "head:anchor_point": [{"num_classes": 3, "depth": 1}, {"num_classes": 2, "norm": "none", "prior": 0.1}],
     "head:cosine": [{"num_classes": 3}, {"num_classes": 2, "scale": 16.0, "learned": False, "init": "normal"}],
     "head:branch": [
         {
@@ -89,6 +94,20 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     ],
     "head:multi": [
         {"heads": {"kind": {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 3}}}},
+    ],
+    "head:deeplab": [
+        {"channels": 8, "rates": [1, 2], "num_classes": 3},
+        {"channels": 4, "rates": [2], "num_classes": 2, "norm": "layer", "activation": "silu", "dropout": 0.0},
+    ],
+    "head:fcn": [
+        {"num_classes": 3},
+        {
+            "num_classes": 2,
+            "channels": 4,
+            "norm": {"type": "group", "groups": 2},
+            "activation": "gelu",
+            "init": "xavier",
+        },
     ],
     "head:linear": [{"num_classes": 3}, {"num_classes": 3, "bias": False, "dropout": 0.5, "init": "normal"}],
     "head:mlp": [
@@ -102,6 +121,25 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 }
 
 
+OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
+    "neck:adaptive_pool": {"size": 3, "pool": "max", "flatten": True},
+    "neck:aspp": {"channels": 4, "rates": [1, 2]},
+    "neck:concat": {"channels": 4},
+    "neck:flatten": {},
+    "neck:fpn": {"channels": 4, "extra": "p6p7"},
+    "neck:gap": {},
+    "neck:gem": {},
+    "neck:gmp": {},
+    "neck:identity": {},
+    "neck:pan": {"channels": 4},
+    "neck:select": {"keep": ["stage1", -1]},
+    "bottleneck:conv1x1": {"out_channels": 4},
+    "head:deeplab": {"channels": 4, "rates": [1, 2]},
+    "head:fcn": {"channels": 4},
+}
+"""What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
+
+
 KNOWN: dict[str, str] = {}
 """What is known to fail, each with the reason; it fails as a test once it passes."""
 
@@ -111,12 +149,17 @@ QUICK = {"builds", "features", "strides", "meta-device", "gradients", "hostile-p
 
 
 def cases() -> list:
-    """Every check of all that zoo ships."""
+    """Every check of all that zoo ships, in two dimensions, and of what takes others in those too."""
 
     def is_long(case: testing.Case) -> bool:
+        if case.dims is not None:
+            return case.check not in {"features", "strides", "gradients", "weights-onnx"}
         return (case.check not in QUICK and case.label not in ("", "-0")) or case.name == "pth"
 
     every = testing.cases("zoo-torch", parameters=VARIANTS)
+    for key, parameters in OF_ANY_DIMENSION.items():
+        for dims in (1, 3):
+            every += testing.component_cases(*key.split(":"), parameters=[parameters], dims=dims)
     told = [replace(case, expected_failure=KNOWN.get(str(case), "")) for case in every]
     return [pytest.param(c, id=str(c), marks=[pytest.mark.slow] if is_long(c) else []) for c in told]
 

@@ -8,6 +8,8 @@ import torch
 import zoo
 from zoo.errors import ZooError
 
+HEAD = {"type": "branch", "neck": "gap", "head": {"type": "linear", "num_classes": 10}}
+
 
 @pytest.fixture
 def model() -> zoo.Model:
@@ -43,6 +45,12 @@ def test_what_is_frozen_keeps_its_place_in_the_depth(model: zoo.Model) -> None:
         "backbone.stage3": 0.1 * 0.5**2,
         "head": 0.1,
     }
+
+
+def test_auxiliary_heads_learn_as_fast_as_the_head() -> None:
+    model = zoo.build("resnet-lite", aux={"stage2": {"head": HEAD}})
+    groups = lrs(model.param_groups(lr=0.1, layer_decay=0.5))
+    assert (groups["aux"], groups["head"], groups["backbone.stage3"]) == (0.1, 0.1, 0.05)
 
 
 def test_vectors_do_not_decay(model: zoo.Model) -> None:

@@ -31,7 +31,8 @@ def test_a_normalised_spec_is_json_and_stays_as_it_is(name: str) -> None:
     spec = normalise(named(name))
     assert json.loads(json.dumps(spec)) == spec
     assert normalise(spec) == spec
-    assert list(spec) == ["input", "backbone", "neck", "bottleneck", "head"]
+    aux = ["aux"] if name.endswith("_aux") else []
+    assert list(spec) == ["input", "backbone", "neck", "bottleneck", "head", *aux]
 
 
 def test_every_default_is_filled_in_and_absent_parts_are_none() -> None:

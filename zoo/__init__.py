@@ -14,12 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.anatomy.plan import plan as plan
     from zoo.building import build as build
     from zoo.catalogue import describe as describe
     from zoo.catalogue import list_components as list_components
     from zoo.catalogue import list_models as list_models
     from zoo.catalogue import list_weights as list_weights
     from zoo.errors import ZooError as ZooError
+    from zoo.extraction import extract as extract
     from zoo.features import Feature as Feature
     from zoo.model import Model as Model
     from zoo.prediction import predict as predict
@@ -45,6 +47,7 @@ _HOMES = {
     "build": "zoo.building",
     "convert": "zoo.weights.conversion.convert",
     "describe": "zoo.catalogue",
+    "extract": "zoo.extraction",
     "fingerprint": "zoo.weights.reading",
     "inspect": "zoo.weights.inspection",
     "list_components": "zoo.catalogue",
@@ -53,6 +56,7 @@ _HOMES = {
     "load": "zoo.weights.files",
     "load_into": "zoo.weights.into",
     "normalise": "zoo.spec",
+    "plan": "zoo.anatomy.plan",
     "plan_load": "zoo.weights.into",
     "predict": "zoo.prediction",
     "save": "zoo.weights.files",

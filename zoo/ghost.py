@@ -38,7 +38,7 @@ def empty(tensor: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def haunting() -> Iterator[None]:
     """Run a ghost within a ``with`` block: what it makes is on the meta device too, and no random number is used up."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), torch.device("meta"):
         yield
 
 

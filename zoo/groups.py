@@ -9,6 +9,7 @@ from torch import nn
 
 from registry import nearest
 from zoo.errors import UnknownNameError, ZooError
+from zoo.kinds import AUX
 from zoo.sources import stages
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def param_groups(
     stated = {"lr": lr, "weight_decay": weight_decay}
     common = {key: value for key, value in stated.items() if value is not None}
     levels = list(_parts(parts) if layer_decay is None else _levels(model, parts))
+    top = sum(part != AUX for part, _, _ in levels) - 1
     groups: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()
     for height, (part, name, parameters) in enumerate(levels):
@@ -39,7 +41,7 @@ def param_groups(
         if layer_decay is not None:
             if "lr" not in group:
                 raise ZooError(f"layer_decay needs a learning rate to scale; found none for {part!r}; state lr=…")
-            group["lr"] *= layer_decay ** (len(levels) - 1 - height)
+            group["lr"] *= layer_decay ** max(0, top - height)  # auxiliary heads come last, and are no deeper
         for parameter in parameters:
             if parameter.requires_grad and id(parameter) not in seen:
                 exempt = weight_decay is not None and parameter.dim() < 2

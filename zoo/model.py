@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo import freezing
 from zoo.errors import ShapeError, ZooError
+from zoo.extraction import extract
 from zoo.features import Feature
 from zoo.groups import param_groups
 from zoo.kinds import AUX, PARTS
@@ -21,6 +22,7 @@ from zoo.record import Record
 
 if TYPE_CHECKING:
     from zoo.weights.migration.report import MigrationReport
+    from zoo.weights.transfer import Transfer
 
 
 @contextmanager
@@ -61,6 +63,7 @@ class Model(nn.Module):
         aux: the auxiliary heads by name, each on a feature of its own, or None.
         features: what goes into the head; without a head, what the model returns.
         migration: how a file from elsewhere became this model; None for any other.
+        transfer: what :func:`zoo.build` took from the file of its ``weights``, and what it did not; None for any other.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
@@ -74,6 +77,7 @@ class Model(nn.Module):
     head: nn.Module | None
     aux: nn.ModuleDict | None
     migration: MigrationReport | None
+    transfer: Transfer | None
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class Model(nn.Module):
         self.features = features
         self.record = record
         self.migration = None
+        self.transfer = None
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -124,9 +129,7 @@ class Model(nn.Module):
         self._record = record
 
     def forward(self, x: torch.Tensor) -> Any:
-        if is_eager(x):
-            self._check_input(x)
-            freezing.keep_frozen(self)
+        self._prepare(x)
         given = {"backbone": self.backbone(x)}
         features = given["backbone"]
         if self.neck is not None:
@@ -142,6 +145,17 @@ class Model(nn.Module):
             part, index = self._taps[name]
             aux[name] = predict(head, (given[part][index],), size)
         return Supervised(out, aux)
+
+    def features_at(self, x: torch.Tensor, names: str | Iterable[str]) -> dict[str, Any]:
+        """Return intermediate maps for an input: those of features, parts or modules; see :func:`zoo.extract`.
+
+        Each call plans anew what to compute; for many inputs make an extraction once.
+
+        Raises:
+            UnknownNameError: there is neither such a feature nor such a module.
+            PartError: a module is not called when the model runs, or several times and the name does not say which.
+        """
+        return extract(self, names)(x)  # type: ignore[no-any-return]
 
     def freeze(self, *names: str, until: str | None = None) -> Model:
         """Stop training parts: no gradients, and eval mode (BatchNorm statistics included) even through ``train()``.
@@ -216,6 +230,11 @@ class Model(nn.Module):
         [('backbone.stage1', 0.0125), ('backbone.stage2', 0.025), ('backbone.stage3', 0.05), ('head', 0.1)]
         """
         return param_groups(self, lr, weight_decay, layer_decay, options)
+
+    def _prepare(self, x: torch.Tensor) -> None:
+        if is_eager(x):
+            self._check_input(x)
+            freezing.keep_frozen(self)
 
     def _check_input(self, x: torch.Tensor) -> None:
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]

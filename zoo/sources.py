@@ -14,6 +14,7 @@ from registry import nearest
 from zoo.errors import PartError, UnknownNameError
 from zoo.ghost import ghost, ghost_input, haunting
 from zoo.kinds import PARTS, output_features
+from zoo.layers.sized import predict
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -116,14 +117,10 @@ class _Graph:
     @classmethod
     def of(cls, model: Model, last: str) -> _Graph:
         """Run a model's ghost in training mode, up to one of its parts."""
-        graph, twin = cls(), ghost(model)
-        for path, module in twin.named_modules():
-            module.training = True  # a dropout that does nothing could not be told from what is before it
-            module.register_forward_hook(graph._recorder(path))
-            for name, parameter in module.named_parameters(path, recurse=False):
-                graph._owners.setdefault(graph._names.setdefault(id(parameter), name), set()).add(path)
+        graph = cls()
         try:
             with haunting(), torch.enable_grad():
+                twin = graph._watched(ghost(model))
                 graph._run(twin, ghost_input(model).requires_grad_().clone(), last)
         except Exception as error:  # whatever it is that a part raises
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -148,6 +145,14 @@ class _Graph:
         owners = set().union(*(self._owners[name] for name in parameters)) if parameters else set()
         return Sources(frozenset(parameters), frozenset(wholly | owners))
 
+    def _watched(self, twin: Model) -> Model:
+        for path, module in twin.named_modules():
+            module.training = True  # a dropout that does nothing could not be told from what is before it
+            module.register_forward_hook(self._recorder(path))
+            for name, parameter in module.named_parameters(path, recurse=False):
+                self._owners.setdefault(self._names.setdefault(id(parameter), name), set()).add(path)
+        return twin
+
     def _recorder(self, path: str) -> Any:
         def record(_module: nn.Module, _given: Any, output: Any) -> None:
             nodes = set(_nodes(output))
@@ -161,7 +166,7 @@ class _Graph:
         for kind in PARTS:
             part = getattr(twin, kind)
             if part is not None:
-                given = part(given)
+                given = predict(part, given, x.shape[2:]) if kind == "head" else part(given)
                 declared = output_features(part) or ()
                 if declared:
                     pairs = zip(declared, given, strict=True)

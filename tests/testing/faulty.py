@@ -57,6 +57,24 @@ class WrongStride(Sound):
         self.features = (Feature("stage1", width, stride=4),)
 
 
+class WrongStrideOfOneAxis(Sound):
+    def __init__(self, in_channels: int, width: PositiveInt = 4) -> None:
+        super().__init__(in_channels, width)
+        self.features = (Feature("stage1", width, stride=(2, 4)),)
+
+
+class WrongDims(Sound):
+    def __init__(self, in_channels: int, width: PositiveInt = 4) -> None:
+        super().__init__(in_channels, width)
+        self.features = (Feature("stage1", width, stride=2, dims=3),)
+
+
+class OtherWhenExported(Sound):
+    def forward(self, x):
+        x = super().forward(x)[0]
+        return (x + 1 if torch.compiler.is_exporting() else x,)
+
+
 class NamesADevice(Sound):
     def __init__(self, in_channels: int, width: PositiveInt = 4) -> None:
         super().__init__(in_channels, width)

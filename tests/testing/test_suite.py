@@ -84,7 +84,10 @@ def test_a_case_is_a_test_that_passes_fails_or_skips() -> None:
             lambda: testing.cases("zoo-torhc"),
             "distribution with components 'zoo-torhc' .did you mean zoo-torch",
         ),
-        (lambda: testing.cases("zoo-torch", parameters={"neck:gpa": [{}]}), "'neck:gpa' .did you mean neck:gap"),
+        (
+            lambda: testing.cases("zoo-torch", parameters={"neck:flaten": [{}]}),
+            "'neck:flaten' .did you mean neck:flatten",
+        ),
         (lambda: testing.check_component("nek", "gap"), "unknown kind 'nek' .did you mean neck"),
         (lambda: case("modes", expected_failures={"mode": ""}), "unknown check 'mode' .did you mean modes"),
         (lambda: testing.check_format("pt", expected_failures={"tie": ""}), "unknown check 'tie' .did you mean ties"),

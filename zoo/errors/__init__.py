@@ -12,7 +12,7 @@ from registry.errors import (
     ZooError,
 )
 from zoo.errors.composition import PartError, ShapeError, SizeBudgetError, SpecError, SpecFileError
-from zoo.errors.migration import KeymapError, RuleError
+from zoo.errors.migration import AlignmentError, KeymapError, RuleError
 from zoo.errors.tools import CheckError, ImageError, ScaffoldError
 from zoo.errors.weights import (
     FileFormatError,
@@ -29,6 +29,7 @@ from zoo.errors.weights import (
 )
 
 __all__ = [
+    "AlignmentError",
     "AmbiguousNameError",
     "BrokenEntryError",
     "CheckError",

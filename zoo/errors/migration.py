@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from zoo.weights.keymaps.plan import KeyProblem
 
 
+class AlignmentError(WeightsError):
+    """The graph of an ONNX file from elsewhere cannot be laid beside that of the model; nothing was loaded.
+
+    Attributes:
+        reason: what was found and what was expected.
+        in_file: the first node of the file that does not fit, or empty.
+        in_model: the first layer of the model that does not, or empty.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str, in_file: str = "", in_model: str = "") -> None:
+        self.reason = reason
+        self.in_file = in_file
+        self.in_model = in_model
+        sides = (("the first in the file is", in_file), ("the first in the model is", in_model))
+        told = [f"{where} {what}" for where, what in sides if what]
+        super().__init__(path, f"{reason}{': ' if told else ''}{'; '.join(told)}")
+
+
 class KeymapError(WeightsError):
     """A keymap cannot translate these tensors, or not for this model; nothing was changed.
 

@@ -29,7 +29,6 @@ signals, volumes."""
 
 _CHANNELS = (2, 3, 1)  # two, which nobody would assume
 _BATCH = 3  # BatchNorm of two vectors gives ±1 and hardly a gradient
-_VECTOR = {"type": "mlp", "hidden": [16]}
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def place(
     parameters: Mapping[str, Any],
     around: Spec | None = None,
     sizes: Sequence[Sequence[int]] | None = None,
+    dims: int | None = None,
 ) -> Subject:
     """Find a small model in which a component fits.
 
@@ -91,6 +91,7 @@ def place(
         parameters: what the spec states of it; a ``num_classes`` that it needs is filled in.
         around: the other parts, where none of ours would do.
         sizes: the input sizes to try, where none of ours would do.
+        dims: spatial axes of the input: 1, 2 or 3; None for the first of 2, 1 and 3 with which it fits.
 
     Raises:
         ShapeError: it fits into none; the first refusal is told.
@@ -98,14 +99,15 @@ def place(
     """
     part = {"type": name, **_needed(kind, name), **parameters}
     refusal: ShapeError | None = None
-    for spec, others in _candidates(kind, around, sizes):
+    for spec, others in _candidates(kind, around, sizes, dims):
         candidate = {**spec, kind: part}
         refused = _refusal(candidate)
         if refused is None:
             first = tuple(candidate["input"]["size"])
             return Subject(kind, name, candidate, (first, *(s for s in others if s != first)))
         refusal = refusal or refused
-    raise refusal or ShapeError("no input size at all", "at least one in 'sizes'", f"{kind} {name}")
+    of = "" if dims is None else f" of length {dims}"
+    raise refusal or ShapeError(f"no input size{of} at all", "at least one in 'sizes'", f"{kind} {name}")
 
 
 def subject_text(kind: str, name: str, parameters: Mapping[str, Any]) -> str:
@@ -118,14 +120,16 @@ def subject_text(kind: str, name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _candidates(
-    kind: str, around: Spec | None, sizes: Sequence[Sequence[int]] | None
+    kind: str, around: Spec | None, sizes: Sequence[Sequence[int]] | None, dims: int | None
 ) -> Iterator[tuple[dict[str, Any], tuple[tuple[int, ...], ...]]]:
     rows = SIZES if sizes is None else (tuple(tuple(s) for s in sizes),)
+    if dims is not None:
+        rows = tuple(fitting for row in rows if (fitting := tuple(size for size in row if len(size) == dims)))
     if around is not None:
         source = dict(around.get("input") or {})
         stated = [tuple(source["size"])] if source.get("size") else [size for row in rows for size in row]
         for size in stated:
-            yield {**around, "input": {"channels": 3, **source, "size": list(size)}}, rows[0]
+            yield {**around, "input": {"channels": 3, **source, "size": list(size)}}, rows[0] if rows else ()
         return
     for row in rows:
         for size in row:
@@ -141,7 +145,11 @@ def _around(kind: str, dims: int) -> tuple[dict[str, Any], ...]:
         case "backbone":
             return ({},)
         case "neck":
-            return ({"backbone": maps}, {"backbone": _VECTOR})
+            return ({"backbone": maps}, {"backbone": {"type": "mlp", "hidden": [16], "dims": dims}})
+        case "head":
+            same_width = {"type": "conv1x1", "out_channels": 32}  # what a detector shares its convolutions over
+            vectors: dict[str, Any] = {"backbone": maps, "neck": {"type": "gap"}}
+            return ({"backbone": maps}, vectors, {"backbone": maps, "bottleneck": same_width})
         case _:
             return ({"backbone": maps}, {"backbone": maps, "neck": {"type": "gap"}})
 

@@ -45,6 +45,7 @@ class Case:
         expected_failure: why the check is expected to fail; empty if it is not.
         around: the other parts of the spec, where none of ours would do.
         sizes: the input sizes to try, where none of ours would do.
+        dims: spatial axes of the input, 1 to 3; None for the first of 2, 1 and 3 with which the component fits.
         label: what tells several sets of parameters apart in :meth:`__str__`.
         theirs: of a keymap, the tensors of the other library's model.
     """
@@ -56,6 +57,7 @@ class Case:
     expected_failure: str = ""
     around: Spec | None = None
     sizes: Sequence[Sequence[int]] | None = None
+    dims: int | None = None
     label: str = ""
     theirs: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
@@ -107,7 +109,7 @@ class Case:
             check(self.name)
             return
         try:
-            subject = place(self.kind, self.name, self.parameters, self.around, self.sizes)
+            subject = place(self.kind, self.name, self.parameters, self.around, self.sizes, self.dims)
         except Exception:
             if self.check != "builds":
                 raise Skip("it does not build") from None
@@ -123,14 +125,16 @@ def component_cases(
     expected_failures: Mapping[str, str] | None = None,
     around: Spec | None = None,
     sizes: Sequence[Sequence[int]] | None = None,
+    dims: int | None = None,
 ) -> list[Case]:
     """Return the cases of one component; the arguments are those of :func:`check_component`."""
     _require_kind(kind, kinds.COMPONENTS)
     expected = _known(expected_failures or {}, COMPONENT_CHECKS)
     variants = list(parameters)
-    labels = [f"-{number}" if len(variants) > 1 else "" for number in range(len(variants))]
+    axes = "" if dims is None else f"-{dims}d"
+    labels = [axes + (f"-{number}" if len(variants) > 1 else "") for number in range(len(variants))]
     return [
-        Case(kind, name, check, variant, expected.get(check, ""), around, sizes, label)
+        Case(kind, name, check, variant, expected.get(check, ""), around, sizes, dims, label)
         for variant, label in zip(variants, labels, strict=True)
         for check in COMPONENT_CHECKS
     ]
@@ -185,6 +189,7 @@ def check_component(
     expected_failures: Mapping[str, str] | None = None,
     around: Spec | None = None,
     sizes: Sequence[Sequence[int]] | None = None,
+    dims: int | None = None,
 ) -> Report:
     """Run every check of a component.
 
@@ -195,16 +200,18 @@ def check_component(
         expected_failures: the checks that it is known to fail, each with the reason; one that passes is a failure.
         around: the other parts of the spec, for a component that fits into none of the small models tried here.
         sizes: the input sizes to check it at, for a component that takes none of those tried here.
+        dims: spatial axes of the input: 1 for signals, 2 for images, 3 for volumes and video; None for the first of 2,
+            1 and 3 with which it fits.
 
     Raises:
         UnknownNameError: there is no such kind or check.
 
-    >>> report = check_component("neck", "gap")
+    >>> report = check_component("neck", "gap", dims=3)
     >>> report.ok, report.ran
     (True, 18)
     """
     found = component_cases(
-        kind, name, parameters=parameters, expected_failures=expected_failures, around=around, sizes=sizes
+        kind, name, parameters=parameters, expected_failures=expected_failures, around=around, sizes=sizes, dims=dims
     )
     return Report.of(case.result() for case in found)
 

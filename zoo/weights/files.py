@@ -102,7 +102,8 @@ def load(
     """Rebuild a model from a file, in evaluation mode.
 
     The model is built on the meta device and takes the tensors of the file as they are: nothing is initialised, and
-    files are mapped, not read.
+    files are mapped, not read. An ONNX file from elsewhere, whose tensors may be folded and have any names, is laid
+    beside the graph of the model, and proven; ``model.migration`` tells how.
 
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere.
@@ -127,6 +128,7 @@ def load(
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
         KeymapError: the keymap cannot translate its tensors for this model.
+        AlignmentError: it is an ONNX graph from elsewhere, whose tensors have other names, and not one of this model.
         TensorMismatchError: its tensors are not those of the model.
         UnknownNameError: no model, keymap or dtype has this name.
         SizeBudgetError: the spec is that of a far larger model than the tensors are of.
@@ -140,9 +142,17 @@ def load(
     checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
     if keymap is not None:
         checkpoint = in_our_names(checkpoint, keymap, spec, path)
+    migration = None
+    if spec is not None and keymap is None and path.suffix.lower() == ".onnx" and checkpoint.artifact is None:
+        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+
+        with opened(spec) as plain:
+            checkpoint, migration = from_graph(path, checkpoint, parse(plain), str(spec), mapped=not verify)
     if dtype is not None:
         checkpoint, _ = cast_for_use(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
-    return model_of(checkpoint, path, spec)
+    model = model_of(checkpoint, path, spec)
+    model.migration = migration
+    return model
 
 
 def model_of(checkpoint: Checkpoint, path: Path, spec: Source | None = None) -> Model:

@@ -42,3 +42,18 @@ def test_a_bias_of_zeros_is_a_weight_like_any_other(dims: int, tmp_path: Path) -
     path = zoo.save(model, tmp_path / "model.onnx")
     convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
     assert [node.input[2] for node in convolutions] == ["backbone.layers.0.bias", "backbone.layers.3.bias"]
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18_1d", [1024]), ("resnet20", [32, 32]), ("r3d_18", [4, 40, 48])])
+def test_named_models_of_every_dimension_run_at_any_batch_size(
+    name: str, size: list[int], randomise, tmp_path: Path
+) -> None:
+    model = randomise(zoo.build(name, input={"size": size})).eval()
+    path = zoo.save(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        x = torch.randn(batch, model.spec["input"]["channels"], *model.spec["input"]["size"])
+        (found,) = session.run(None, {"image": x.numpy()})
+        expected = model(x).detach()
+        # The same sums in another order: the error grows with the size of the numbers that are summed.
+        assert (torch.from_numpy(found) - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())

@@ -54,11 +54,11 @@ def _run(subject: Subject, model: Model, size: tuple[int, ...], how: str) -> Non
     if len(output) != len(model.features):
         fail(f"{len(model.features)} features are declared and {len(output)} tensors come out")
     for feature, tensor in zip(model.features, output, strict=True):
-        _check(feature, tensor, len(x), len(size), f"{how}, at an input of {_text(size)}")
+        _check(feature, tensor, len(x), f"{how}, at an input of {_text(size)}")
 
 
-def _check(feature: Feature, tensor: torch.Tensor, batch: int, dims: int, where: str) -> None:
-    spatial = ("?",) * dims if feature.size is None else feature.size
+def _check(feature: Feature, tensor: torch.Tensor, batch: int, where: str) -> None:
+    spatial = ("?",) * feature.dims if feature.size is None else feature.size
     declared = (batch, feature.channels, *spatial)
     found = tuple(tensor.shape)
     fits = len(found) == len(declared) and all(d in ("?", f) for d, f in zip(declared, found, strict=True))

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import torch
 
+from zoo.model import Model
 from zoo.testing.report import fail
 from zoo.testing.subject import Subject
 from zoo.testing.tensors import randomise, require_same, state_of, tensors_of
 from zoo.weights.files import load, save
+from zoo.weights.verification.outputs import RunError, compare_outputs, in_onnxruntime
+
+_BATCH = 3
 
 
 def weights_pt(subject: Subject) -> None:
@@ -24,7 +28,7 @@ def weights_safetensors(subject: Subject) -> None:
 
 
 def weights_onnx(subject: Subject) -> None:
-    """An ``.onnx`` file rebuilds the model."""
+    """An ``.onnx`` file rebuilds the model, and onnxruntime computes from it what the model does, for any batch."""
     _round_trip(subject, "onnx")
 
 
@@ -32,7 +36,8 @@ def _round_trip(subject: Subject, suffix: str) -> None:
     model = subject.build().eval()
     randomise(subject.part(model))
     with tempfile.TemporaryDirectory() as folder:
-        again = load(save(model, Path(folder) / f"model.{suffix}"))
+        file = save(model, Path(folder) / f"model.{suffix}")
+        again = load(file)
         require_same(state_of(model), state_of(again), f"a .{suffix} file brings back something else for")
         if model.spec != again.spec:
             fail(f"a .{suffix} file brings back another spec: {again.spec}")
@@ -44,3 +49,19 @@ def _round_trip(subject: Subject, suffix: str) -> None:
             except RuntimeError as error:
                 fail(f"out of a .{suffix} file, forward raises: {error}; keep tensors as parameters or buffers")
         require_same(before, after, f"out of a .{suffix} file it gives other outputs")
+        if suffix == "onnx":
+            _require_same_in_onnxruntime(subject, model, file)
+
+
+def _require_same_in_onnxruntime(subject: Subject, model: Model, file: Path) -> None:
+    batches = [subject.input(batch=number).double() for number in (_BATCH, _BATCH + 2)]
+    try:
+        found = compare_outputs(model, {"onnxruntime": in_onnxruntime(file, threads=1)}, {"inputs": batches}, ())
+    except RunError as error:
+        fail(f"out of an .onnx file, {error}")
+    for output in found:
+        if not output.holds:
+            fail(
+                f"out of an .onnx file, onnxruntime gives another {output.output}: its relative error is "
+                f"{output.error:.1e} where {output.limit:.1e} is allowed and torch has {output.own:.1e}"
+            )

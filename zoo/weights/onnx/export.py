@@ -22,6 +22,7 @@ from zoo.weights.checkpoint import Artifact, Port
 from zoo.weights.onnx.graph import clean, drop_zero_biases
 from zoo.weights.onnx.opset import TORCH_LOWEST, convert
 from zoo.weights.onnx.standin import standin
+from zoo.weights.onnx.translations import TRANSLATIONS
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INSIDERS = r"(torch|onnx|onnxscript|onnx_ir|copyreg)(\.|$)"
@@ -54,7 +55,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
     traced = standin(model, _exportable)
     example = example_input(traced, port)
     dynamic = {axis: torch.export.Dim(n) for axis, n in enumerate(port.shape) if isinstance(n, str)}
-    with _shielded(example.device.type):
+    with _shielded("cpu" if example.is_meta else example.device.type):
         try:
             program: Any = torch.onnx.export(
                 traced,
@@ -67,6 +68,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
                 input_names=[port.name],
                 output_names=[p.name for p in artifact.outputs],
                 dynamic_shapes=(dynamic,),
+                custom_translation_table=dict(TRANSLATIONS),
             )
         except torch.onnx.OnnxExporterError as error:
             cause = error.__cause__ or error
@@ -87,7 +89,9 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
 
 def example_input(model: Model, port: Port) -> torch.Tensor:
     """Return an input to trace a model with: two samples, for the exporter takes a dimension of one for a constant."""
-    sizes = model.spec["input"]["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * (len(port.shape) - 2)
+    # A map of one position would be taken for one that always has one.
+    least = max(64, getattr(model.backbone, "min_size", 1), *(2 * n for f in model.features for n in f.strides))
+    sizes = model.spec["input"]["size"] or [least] * (len(port.shape) - 2)
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.zeros([2, int(port.shape[1]), *sizes], dtype=weight.dtype, device=weight.device)
 

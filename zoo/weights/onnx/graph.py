@@ -28,6 +28,7 @@ def clean(graph: ir.Model) -> None:
     """
     for make in (common.RemoveUnusedNodesPass, common.RemoveUnusedFunctionsPass, common.RemoveUnusedOpsetsPass):
         make()(graph)
+    _free_names(graph.graph)
     graph.producer_name, graph.producer_version = "zoo", version(DISTRIBUTION)
     graph.domain = graph.doc_string = None
     graph.metadata_props.clear()
@@ -67,6 +68,21 @@ def _expands_zero(value: ir.Value | None) -> bool:
         source = source.inputs[0].producer()
     constant = source.attributes.get("value") if source is not None and source.op_type == "Constant" else None
     return constant is not None and constant.as_tensor().size == 1 and not constant.as_tensor().numpy().any()
+
+
+def _free_names(graph: ir.Graph) -> None:
+    """Rename values that are called as an input, an output or a tensor is: a feature may be named as a node's result.
+
+    The exporter gives an output the name that it is told, whatever else has it, and onnxruntime opens no such file.
+    """
+    outputs = {id(value) for value in graph.outputs}
+    names = {value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values())}
+    results = [v for node in ir.traversal.RecursiveGraphIterator(graph) for v in node.outputs if id(v) not in outputs]
+    taken = names | {value.name for value in results}
+    for value in results:
+        if value.name in names:
+            value.name = next(n for n in (f"{value.name}_{i}" for i in range(1, len(taken) + 2)) if n not in taken)
+            taken.add(value.name)
 
 
 def held_by(graph: ir.Model, checkpoint: Checkpoint) -> dict[str, str]:

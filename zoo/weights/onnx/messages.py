@@ -103,7 +103,7 @@ def read_messages(wire: Wire, keys: Collection[str]) -> OnnxModel:
         if each.number == 1:
             computes = True
         elif each.number == 5:
-            found = _initializer(wire, each)
+            found = read_tensor(wire, each)
             if found.name in initializers:
                 raise ValueError(f"two initializers have the same name, {found.name!r}")
             if len(initializers) == MAX_INITIALIZERS:
@@ -137,7 +137,16 @@ def _entry(wire: Wire, entry: Field) -> tuple[Field, Field]:
     return found.get(1, nothing), found.get(2, nothing)
 
 
-def _initializer(wire: Wire, message: Field) -> Initializer:
+def read_tensor(wire: Wire, message: Field) -> Initializer:
+    """Read a TensorProto: what it is and where its values are.
+
+    Args:
+        wire: the file.
+        message: where in it the message is.
+
+    Raises:
+        ValueError: it is damaged, ambiguous, or none that can be read as a whole.
+    """
     dims: list[int] = []
     once: dict[int, Field] = {}
     external: dict[str, str] = {}

@@ -49,10 +49,10 @@ def read_onnx(path: Path, *, mapped: bool) -> Checkpoint:
         if OPTIMIZED_KEY in model.properties:
             raise NotInvertibleError(path)
         if METADATA_KEY not in model.properties:
-            return Checkpoint(*_tensors(wire, model.initializers, path, mapped=mapped, fingerprint=None))
+            return Checkpoint(*read_tensors(wire, model.initializers, path, mapped=mapped, fingerprint=None))
         artifact = Artifact.parse(_short(wire, model.properties[METADATA_KEY], METADATA_KEY, path), path)
         held = _held(wire, model, path)
-        tensors, same = _tensors(wire, held, path, mapped=mapped, fingerprint=artifact.fingerprint)
+        tensors, same = read_tensors(wire, held, path, mapped=mapped, fingerprint=artifact.fingerprint)
         if same:
             alias, first = next(iter(same.items()))
             raise FileFormatError(path, f"{alias!r} and {first!r} are two tensors, but lie at the same place")
@@ -62,10 +62,22 @@ def read_onnx(path: Path, *, mapped: bool) -> Checkpoint:
     return Checkpoint({**tensors, **kept}, artifact.aliases, artifact)
 
 
-def _tensors(
+def read_tensors(
     wire: Wire, wanted: Mapping[str, Initializer], path: Path, *, mapped: bool, fingerprint: str | None
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the tensors of initializers by name, wherever they are, and which other names stand for one of them."""
+    """Return the tensors of initializers by name, wherever they are, and which other names stand for one of them.
+
+    Args:
+        wire: the file.
+        wanted: the initializers, by what to call their tensors.
+        path: the file; others that it names are looked for in its folder.
+        mapped: whether tensors may stay in their file until they are used.
+        fingerprint: of the tensors that the graph was written for, if it says so.
+
+    Raises:
+        FileFormatError: values are not those of their dtype and shape, or are not where they are said to be.
+        StalePairError: they are in a safetensors file that was replaced since.
+    """
     here: dict[str, torch.Tensor] = {}
     regions: list[Region] = []
     for name, initializer in wanted.items():

@@ -65,7 +65,12 @@ class RunError(Exception):
 
 
 def compare_outputs(
-    reference: nn.Module, runs: Mapping[str, Run], inputs: Mapping[str, Sequence[torch.Tensor]], names: Sequence[str]
+    reference: nn.Module,
+    runs: Mapping[str, Run],
+    inputs: Mapping[str, Sequence[torch.Tensor]],
+    names: Sequence[str],
+    *,
+    copied: bool = True,
 ) -> list[OutputParity]:
     """Compare ways to compute a model with its run in float64.
 
@@ -74,15 +79,17 @@ def compare_outputs(
         runs: the ways by name.
         inputs: batches by kind, in float64.
         names: of the outputs, as far as they are known.
+        copied: whether the reference is copied to be run in float64; False converts one layer of it after the other,
+            while each runs, for models of which there is no room for two more.
 
     Raises:
         RunError: one cannot be run, or gives outputs of other shapes.
     """
     dtype = _precision(reference)
-    exact = in_torch(_copied(reference, torch.float64), torch.float64)
+    exact = in_torch(_copied(reference, torch.float64), torch.float64) if copied else in_float64(reference)
     # Of a model that is in float64 itself nothing better is at hand: its error is that of float32, scaled.
     coarse = torch.float32 if dtype == torch.float64 else dtype
-    own_run = in_torch(_copied(reference, coarse), coarse)
+    own_run = in_torch(_copied(reference, coarse) if copied or dtype != coarse else reference, coarse)
     scale = torch.finfo(dtype).eps / torch.finfo(coarse).eps
     found = []
     for kind, batches in inputs.items():
@@ -110,8 +117,40 @@ def in_torch(model: nn.Module, dtype: torch.dtype | None = None) -> Run:
     return run
 
 
-def in_onnxruntime(path: Path, threads: int = 0) -> Run:
+def in_float64(model: nn.Module) -> Run:
+    """Return the run of a model in float64, of which no more than one module's own tensors are there at a time.
+
+    The model has to call its modules, rather than compute with their tensors itself.
+    """
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    wide = copy.deepcopy(model, shared)  # the modules are copied, their tensors are not
+
+    def widen(module: nn.Module, _: Any) -> None:
+        for slots in (module._parameters, module._buffers):
+            module.__dict__.setdefault("_narrow", []).append(dict(slots))
+            for name, tensor in slots.items():
+                if tensor is not None and tensor.is_floating_point():
+                    slots[name] = tensor.detach().double()  # type: ignore[assignment] # nothing is trained here
+
+    def narrow(module: nn.Module, *_: Any) -> None:
+        parameters, buffers = module.__dict__.pop("_narrow")
+        module._parameters.update(parameters)
+        module._buffers.update(buffers)
+
+    for module in wide.modules():
+        if module._parameters or module._buffers:
+            module.register_forward_pre_hook(widen)
+            module.register_forward_hook(narrow, always_call=True)
+    return in_torch(wide, torch.float64)
+
+
+def in_onnxruntime(path: Path, threads: int = 0, *, frugal: bool = False) -> Run:
     """Return the run of an ONNX file by onnxruntime on the CPU.
+
+    Args:
+        path: the file.
+        threads: how many threads it takes; 0 lets it choose.
+        frugal: whether it computes the graph as it is written and keeps no second copy of the weights.
 
     Raises:
         RunError: onnxruntime does not open it.
@@ -121,6 +160,10 @@ def in_onnxruntime(path: Path, threads: int = 0) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    if frugal:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base

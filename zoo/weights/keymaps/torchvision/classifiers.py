@@ -1,9 +1,9 @@
-"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, and VGG of images; ResNet of video.
+"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video.
 
 Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py and video/resnet.py.
 """
 
-from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
+from zoo.weights.keymaps.keymap import Default, Rename, Table
 
 UNCOUNTED = Default(
     "{module...}.num_batches_tracked",
@@ -55,5 +55,3 @@ VGG = Table(
         UNCOUNTED,
     ),
 )
-
-TORCHVISION = Keymap("torchvision", (RESNET, R3D, VGG))

@@ -1,0 +1,225 @@
+"""aligned: the tensors of a model from an ONNX file of elsewhere, whose graph is laid beside the model's own export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from zoo.budget import Budget
+from zoo.builder import assemble
+from zoo.errors import AlignmentError
+from zoo.model import Model
+from zoo.spec import ParsedSpec
+from zoo.weights.alignment.canonical import canonical
+from zoo.weights.alignment.graph import Graph, Shape
+from zoo.weights.alignment.layers import Layer, Layout
+from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
+from zoo.weights.alignment.proof import Observed, observe, prove
+from zoo.weights.alignment.reading import read_graph
+from zoo.weights.alignment.safety import refuse_large_input, refuse_unsafe
+from zoo.weights.alignment.target import target_graph
+from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
+from zoo.weights.checkpoint import Checkpoint, tied
+from zoo.weights.migration.report import Alignment, MigrationReport, Proof
+from zoo.weights.rebuilding import checkpoint_tensors, rebuild
+from zoo.weights.verification.outputs import OutputParity
+
+MAX_TRIALS = 16
+"""In how many ways branches that are alike are paired before it is given up."""
+
+
+class Aligned(NamedTuple):
+    """The tensors of a model from a file, and the account of how they were found."""
+
+    checkpoint: Checkpoint
+    report: MigrationReport
+
+
+class _Sides(NamedTuple):
+    model: Layout
+    file: Layout
+
+
+def aligned(
+    path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str = "", *, mapped: bool = True
+) -> Aligned:
+    """Return the tensors of the model of a spec from an ONNX file, whoever exported it.
+
+    The graph of the file is read without running anything, laid beside that of the model, and refused unless layer for
+    layer one fits the other. Only then onnxruntime runs the file, to prove that the model computes the same.
+
+    Args:
+        path: the file.
+        checkpoint: its initializers, read already.
+        parsed: the spec of the model.
+        target: how to call the model in the report.
+        mapped: whether tensors may stay in the file.
+
+    Raises:
+        AlignmentError: the graphs do not fit, or the outputs differ.
+        FileFormatError: the file is damaged.
+        SizeBudgetError: the spec describes a far larger model than the tensors are of.
+    """
+    given = checkpoint.state_dict()
+    graph = read_graph(path, given, mapped=mapped)
+    skeleton = _skeleton(path, given, graph, parsed)
+    shape, size = _input(skeleton, graph, path)
+    ours = target_graph(skeleton, size, path)
+    state = skeleton.state_dict(keep_vars=True)
+    aliases = tied(state)
+    expected = {name: tensor for name, tensor in state.items() if name not in aliases}
+    refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in expected.values()), path)
+    sides = _Sides(canonical(_under_first_names(ours, aliases), path), canonical(graph, path))
+    if sides.model.outputs != sides.file.outputs:
+        raise AlignmentError(path, f"gives {sides.file.outputs} outputs; the model gives {sides.model.outputs}")
+    level, ways = _ways(sides, path)
+    observed: Observed | None = None
+    last: AlignmentError | None = None
+    for trial, (pairs, unsure) in enumerate(ways):
+        found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)
+        if observed is None:
+            observed = observe(path, shape, skeleton.spec["input"]["channels"], size)
+        made = Checkpoint(found.tensors, aliases, order=tuple(state))
+        model = rebuild(parsed, made, path)
+        outputs = prove(model, observed, _trailing(sides), path)
+        if all(each.holds for each in outputs):
+            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size)
+            return Aligned(made, report)
+        last = _disproven(sides, outputs, path)
+        del found, made, model
+    raise last or AlignmentError(path, "cannot be aligned")
+
+
+def _skeleton(path: Path, given: Mapping[str, torch.Tensor], graph: Graph, parsed: ParsedSpec) -> Model:
+    """Compose the model on the meta device; constants of nodes count for the size that it may have."""
+    sizes = [(t.numel(), t.numel() * t.element_size()) for t in checkpoint_tensors(given)]
+    sizes += [(n, 4 * n) for each in graph.constants.values() for n in [torch.Size(each.shape).numel()]]
+    budget = Budget.of_machine(allocated=True)
+    if sum(n for n, _ in sizes) > 1 << 16:  # a graph may make its weights of nothing, as the light models do
+        budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
+    return assemble(parsed, "meta", initialise=False, budget=budget).eval()
+
+
+def _input(model: Model, graph: Graph, path: Path) -> tuple[Shape, tuple[int, ...]]:
+    """Return the shape that the file takes, and the length of each axis but the first two for the proof."""
+    if len(graph.inputs) != 1:
+        raise AlignmentError(path, f"takes {len(graph.inputs)} inputs ({', '.join(graph.inputs)}); expected one")
+    (shape,) = graph.inputs.values()
+    source = model.spec["input"]
+    dims = getattr(model.backbone, "dims", 2) if source["size"] is None else len(source["size"])
+    stated = source["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * dims
+    if shape and (len(shape) != dims + 2 or shape[1] not in (None, source["channels"])):
+        told = "×".join("any" if n is None else str(n) for n in shape)
+        raise AlignmentError(path, f"takes an input of {told}; the model takes {source['channels']} channels")
+    size = tuple(n or own for n, own in zip(shape[2:] or stated, stated, strict=True))
+    refuse_large_input(max(1, shape[0] or 1 if shape else 1) * source["channels"], size, path)
+    return shape, size
+
+
+def _under_first_names(graph: Graph, aliases: Mapping[str, str]) -> Graph:
+    """Call tied tensors by the first of their names, whichever the exporter kept."""
+    constants = {
+        name: replace(each, parameter=aliases.get(each.parameter or "", each.parameter))
+        for name, each in graph.constants.items()
+    }
+    return replace(graph, constants=constants)
+
+
+def _ways(sides: _Sides, path: Path) -> tuple[Level, Sequence[tuple[Pairs, frozenset[int]]]]:
+    """Return the strictest level at which the graphs fit, and the ways in which they do."""
+    for level in LEVELS:
+        found = list(islice(matches(sides.model, sides.file, level), MAX_TRIALS))
+        if found:
+            return level, found
+    ours, theirs = _first(sides, reversed(LEVELS))
+    raise AlignmentError(
+        path, "is no graph of this model", theirs.told() if theirs else "", ours.told() if ours else ""
+    )
+
+
+def _first(sides: _Sides, levels: Iterable[Level]) -> tuple[Layer | None, Layer | None]:
+    for level in levels:
+        found = first_differences(sides.model, sides.file, level)
+        if any(found):
+            return found
+    return None, None
+
+
+def _trailing(sides: _Sides) -> list[str]:
+    """Return what the file does behind the end of the model, for each output."""
+    return [
+        theirs if theirs != ours else "" for ours, theirs in zip(sides.model.trailing, sides.file.trailing, strict=True)
+    ]
+
+
+def _disproven(sides: _Sides, outputs: Sequence[OutputParity], path: Path) -> AlignmentError:
+    worst = max(outputs, key=lambda each: each.error if each.error == each.error else float("inf"))
+    ours, theirs = _first(sides, reversed(LEVELS))
+    return AlignmentError(
+        path,
+        f"computes something else than the model with its weights: {worst.error:.2g} apart on {worst.inputs}, "
+        f"{worst.limit:.2g} would do",
+        theirs.told() if theirs else "",
+        ours.told() if ours else "",
+    )
+
+
+def _report(
+    path: Path,
+    checkpoint: Checkpoint,
+    target: str,
+    graph: Graph,
+    sides: _Sides,
+    level: Level,
+    found: Unfolded,
+    outputs: Sequence[OutputParity],
+    trial: int,
+    size: Sequence[int],
+) -> MigrationReport:
+    worst = max(outputs, key=lambda each: each.error / each.limit)
+    notes = [f"the graphs fit {level.told}"]
+    notes += [f"it ends in {word}, which the model does not" for word in _trailing(sides) if word]
+    kinds = precisions(sides.file.layers)
+    if len(kinds) > 1:
+        notes.append(f"its weights are {' and '.join(kinds)}; all became the widest")
+    if trial:
+        notes.append(f"branches that are alike were paired in {trial + 1} ways; the last one was right")
+    counts = Alignment(found.origins).counts
+    uncertain = []
+    if counts.get("batchnorm-folded"):
+        uncertain.append(
+            "the statistics of the BatchNorms that were folded are lost: the model computes the same, but training "
+            "goes on as if they had mean 0 and variance 1; freeze them, or let them find new ones"
+        )
+    if counts.get("ambiguous"):
+        uncertain.append(
+            f"{counts['ambiguous']} tensors are of branches that are alike; paired otherwise the model might compute "
+            "the same"
+        )
+    alignment = Alignment(
+        found.origins, graph.producer, sum(layer.nodes for layer in sides.file.layers[1:]), tuple(notes)
+    )
+    proofs = (
+        Proof("every layer of the model has one counterpart in the file, and no other is left there"),
+        Proof(
+            f"onnxruntime on the file and the model agree on {worst.inputs} of {'×'.join(map(str, size))}, as closely "
+            "as a run in float64 tells",
+            True,
+            worst.error,
+            worst.limit,
+        ),
+    )
+    return MigrationReport(
+        str(path),
+        "onnx",
+        len(checkpoint.state_dict()),
+        target or "a model of this spec",
+        alignment=alignment,
+        proofs=proofs,
+        uncertain=tuple(uncertain),
+    )

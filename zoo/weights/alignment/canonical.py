@@ -1,0 +1,278 @@
+"""canonical: a graph as its layers, the same for all the ways in which exporters and optimisers write one model.
+
+``Gemm`` is ``MatMul`` and ``Add``; a bias that is added belongs to what it is added to, a BatchNorm to the convolution
+before it; ``FusedConv`` and ``FusedGemm`` of onnxruntime are taken apart; ``Mul`` and ``Add`` of one number a channel
+are a norm; what only passes numbers on is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.errors import AlignmentError
+from zoo.weights.alignment.constants import Computed, folded, small
+from zoo.weights.alignment.graph import Graph, Node
+from zoo.weights.alignment.layers import Edge, Held, Layer, Layout
+from zoo.weights.alignment.order import ordered
+from zoo.weights.alignment.words import window, word
+
+_PASSING = {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+_COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean"}
+_JOINING = {"Sum": "Add"}
+_CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
+_PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
+_WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
+_NORM = ("scale", "shift", "mean", "var")
+
+
+class _Data(NamedTuple):
+    """What depends on the input: from which layer, by which words, and whether nobody else takes it."""
+
+    layer: int
+    trail: tuple[str, ...] = ()
+    sole: bool = True
+
+
+_Value = _Data | Held | Computed
+
+
+def canonical(graph: Graph, path: Path) -> Layout:
+    """Return the layers of a graph.
+
+    Raises:
+        AlignmentError: it is no graph of one input, or not in order.
+    """
+    if len(graph.inputs) != 1:
+        raise AlignmentError(path, f"takes {len(graph.inputs)} inputs ({', '.join(graph.inputs)}); expected one")
+    return _Walk(graph, path).layout()
+
+
+class _Walk:
+    def __init__(self, graph: Graph, path: Path) -> None:
+        self.graph, self.path = graph, path
+        self.constants = dict(graph.constants)
+        self.values: dict[str, _Value] = {name: Held(each) for name, each in self.constants.items()}
+        self.layers: list[Layer] = [Layer("input", "the input")]
+        self.values.update({name: _Data(0) for name in graph.inputs})
+        self.nodes = ordered(graph, path)
+        self.uses = Counter(name for node in self.nodes for name in node.inputs)
+        self.uses.update(graph.outputs)
+        self.takers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                self.takers.setdefault(name, []).append(node)
+
+    def layout(self) -> Layout:
+        for node in self.nodes:
+            self._take(node)
+        trailing = []
+        for name in self.graph.outputs:
+            value = self.values[name]
+            if not isinstance(value, _Data):
+                raise AlignmentError(self.path, f"gives {name!r}, which does not depend on the input")
+            trailing.append(value.trail[-1] if value.trail else "")
+            self.layers.append(Layer("output", f"the output {name!r}", inputs=[Edge(value.layer, value.trail)]))
+        return _pruned(self.layers, len(self.graph.outputs), tuple(trailing))
+
+    def _take(self, node: Node) -> None:
+        given = [self.values[name] if name else None for name in node.inputs]
+        data = [each for each in given if isinstance(each, _Data)]
+        if not data or node.op in ("Shape", "Size"):
+            made = folded(node, [each for each in given if not isinstance(each, _Data)], self.constants)
+            for name in node.outputs:
+                self.values[name] = made
+        elif node.op in _PASSING:
+            self._give(node, data[0])
+        elif node.op in _CONVOLUTIONS and _is(given, 0, _Data) and _is(given, 1, Held):
+            self._convolution(node, given)
+        elif node.op in _PRODUCTS and _is_product(node, given):
+            self._product(node, given)
+        elif node.op == "BatchNormalization" and len(given) == 5 and all(_is(given, n, Held) for n in range(1, 5)):
+            self._batchnorm(node, given)
+        elif node.op in ("Add", "Mul", "BiasGelu") and len(given) == 2 and len(data) == 1:
+            self._by_constant(node, data[0], next(each for each in given if not isinstance(each, _Data)))
+        else:
+            self._other(node, given, data)
+
+    def _give(self, node: Node, data: _Data, output: int = 0) -> None:
+        name = node.outputs[output]
+        self.values[name] = _Data(data.layer, data.trail, data.sole and self.uses[name] <= 1)
+
+    def _add(self, node: Node, layer: Layer, *trail: str) -> None:
+        self.layers.append(layer)
+        self._give(node, _Data(len(self.layers) - 1, trail))
+
+    def _edge(self, data: _Data) -> Edge:
+        return Edge(data.layer, data.trail)
+
+    def _convolution(self, node: Node, given: list[_Value | None]) -> None:
+        op = "Conv" if node.op == "FusedConv" else node.op
+        layer = Layer("affine", op, node, group=int(node.number("group", 1)))
+        layer.inputs = [self._edge(_data(given[0]))]
+        layer.slots["weight"] = weight = _held(given[1])
+        layer.window = window(node, len(weight.shape) - 2)
+        self._set_bias(layer, given[2] if len(given) > 2 else None)
+        words = [node.text("activation")] if node.op == "FusedConv" and node.text("activation") else []
+        added = given[3] if len(given) > 3 else None
+        if isinstance(added, _Data):
+            self.layers.append(layer)
+            edges = [Edge(len(self.layers) - 1), self._edge(added)]
+            layer = Layer("join", "Add", node, edges, ordered=False, nodes=0)
+        self._add(node, layer, *words)
+
+    def _product(self, node: Node, given: list[_Value | None]) -> None:
+        layer = Layer("affine", "Linear", node, inputs=[self._edge(_data(given[0]))])
+        weight = _held(given[1])
+        turned = node.op != "MatMul" and node.number("transB", 0)
+        layer.slots["weight"] = weight if turned else weight.then(("transpose", (1, 0)))
+        bias = given[2] if len(given) > 2 else None
+        words = [node.text("activation")] if node.text("activation") else []
+        if isinstance(bias, _Data):
+            self.layers.append(layer)
+            edges = [Edge(len(self.layers) - 1), self._edge(bias)]
+            layer = Layer("join", "Add", node, edges, ordered=False, nodes=0)
+        else:
+            self._set_bias(layer, bias)
+        self._add(node, layer, *words)
+
+    def _set_bias(self, layer: Layer, bias: _Value | None) -> None:
+        if isinstance(bias, Held):
+            layer.slots["bias"] = bias
+        elif isinstance(bias, Computed) and bias.parameters:
+            layer.unknown["bias"] = bias.parameters
+
+    def _batchnorm(self, node: Node, given: list[_Value | None]) -> None:
+        data = _data(given[0])
+        slots = {role: _held(each) for role, each in zip(_NORM, given[1:], strict=True)}
+        eps = node.number("epsilon", 1e-5)
+        before = self.layers[data.layer]
+        takes = self.takers[node.inputs[0]]
+        alone = data.sole or all(other.op == "BatchNormalization" for other in takes)
+        if before.kind == "affine" and not data.trail and alone and not (before.normed and data.sole):
+            layer, place = before, data.layer
+            if not data.sole:  # one convolution under several norms: one layer for each
+                slots = {**{role: before.slots[role] for role in ("weight", "bias") if role in before.slots}, **slots}
+                layer = Layer(
+                    before.kind, before.op, before.node, list(before.inputs), window=before.window, group=before.group
+                )
+                place = len(self.layers)
+                self.layers.append(layer)
+            layer.slots.update(slots)
+            layer.eps, layer.normed, layer.nodes = eps, True, layer.nodes + 1
+            self._give(node, _Data(place))
+            return
+        self._add(node, Layer("norm", node.op, node, [self._edge(data)], slots=slots, eps=eps, normed=True))
+
+    def _by_constant(self, node: Node, data: _Data, constant: _Value | None) -> None:
+        """Add or multiply what does not depend on the input: a bias, half a norm, or a plain number."""
+        before = self.layers[data.layer]
+        words = ("Gelu",) if node.op == "BiasGelu" else ()
+        if isinstance(constant, Computed) and not constant.parameters:
+            self._give(node, _Data(data.layer, (*data.trail, node.op), data.sole))
+            return
+        if not isinstance(constant, Held):
+            self._other(node, [data, constant], [data])
+            return
+        if constant.count == 1 and constant.constant.parameter is None:
+            numbers = small(constant) or ()
+            told = f"{node.op} {numbers[0]:.4g}" if numbers else node.op
+            self._give(node, _Data(data.layer, (*data.trail, told), data.sole))
+            return
+        role = "scale" if node.op == "Mul" else "shift"
+        ours = data.sole and not data.trail
+        vector = constant.count in constant.shape
+        if ours and vector and before.kind == "affine" and constant.count == before.out:
+            if role == "shift" and not before.normed and not {"bias", "scale"} & before.slots.keys():
+                before.slots["bias"] = constant
+                before.nodes += 1
+                self._give(node, _Data(data.layer, words))
+                return
+            if not before.normed and role not in before.slots and "shift" not in before.slots:
+                before.slots[role] = constant
+                before.normed = role == "shift"
+                before.nodes += 1
+                self._give(node, _Data(data.layer, words))
+                return
+        if ours and before.kind == "norm" and role == "shift" and "shift" not in before.slots:
+            before.slots["shift"] = constant
+            before.nodes += 1
+            self._give(node, _Data(data.layer, words))
+            return
+        self._add(node, Layer("norm", node.op, node, [self._edge(data)], slots={role: constant}), *words)
+
+    def _other(self, node: Node, given: list[_Value | None], data: list[_Data]) -> None:
+        """Take any other operator: with weights, joining several paths, or a word on the trail."""
+        weights = {
+            str(slot): each
+            for slot, each in enumerate(given)
+            if isinstance(each, Held)
+            and node.op not in _WITHOUT_WEIGHTS
+            and each.constant.floating
+            and (each.count > 1 or each.constant.parameter is not None)
+        }
+        unknown = {
+            str(slot): each.parameters
+            for slot, each in enumerate(given)
+            if isinstance(each, Computed) and each.parameters and not each.shape_like
+        }
+        op = _JOINING.get(node.op, node.op)
+        if weights or unknown:
+            edges = [self._edge(each) for each in data]
+            layer = Layer("other", op, node, edges, slots=weights, unknown=unknown, eps=node.number("epsilon", 1e-5))
+            self.layers.append(layer)
+            for output in range(len(node.outputs)):
+                self._give(node, _Data(len(self.layers) - 1), output)
+            return
+        if len({each.layer for each in data}) > 1:
+            edges = [self._edge(each) for each in data]
+            self.layers.append(Layer("join", op, node, edges, ordered=node.op not in _COMMUTATIVE))
+            for output in range(len(node.outputs)):
+                self._give(node, _Data(len(self.layers) - 1), output)
+            return
+        first = data[0]
+        told = word(node, given)
+        if len(data) > 1:
+            told = f"{op}({'|'.join(sorted(','.join(each.trail) for each in data))})"
+        trail = first.trail if not told else (*first.trail, told) if len(data) == 1 else (told,)
+        for output in range(len(node.outputs)):
+            self._give(node, _Data(first.layer, (*trail, f"#{output}") if output else trail, first.sole), output)
+
+
+def _pruned(layers: list[Layer], outputs: int, trailing: tuple[str, ...]) -> Layout:
+    """Leave out layers that nothing takes from, and put each after those that it takes from."""
+    needed = set()
+    wanted = [index for index, layer in enumerate(layers) if layer.kind == "output"]
+    while wanted:
+        index = wanted.pop()
+        if index not in needed:
+            needed.add(index)
+            wanted += [edge.source for edge in layers[index].inputs]
+    kept = sorted(needed | {0})
+    places = {index: place for place, index in enumerate(kept)}
+    for index in kept:
+        layers[index].inputs = [Edge(places[edge.source], edge.trail) for edge in layers[index].inputs]
+    return Layout([layers[index] for index in kept], outputs, trailing)
+
+
+def _is(given: list[_Value | None], index: int, kind: type) -> bool:
+    return index < len(given) and isinstance(given[index], kind)
+
+
+def _is_product(node: Node, given: list[_Value | None]) -> bool:
+    """Tell whether it is a linear layer: the input times a matrix that the graph holds."""
+    plain = node.number("alpha", 1.0) == 1.0 and node.number("beta", 1.0) == 1.0 and not node.number("transA", 0)
+    return plain and _is(given, 0, _Data) and _is(given, 1, Held) and len(_held(given[1]).shape) == 2
+
+
+def _data(value: _Value | None) -> _Data:
+    if not isinstance(value, _Data):
+        raise TypeError(f"found {value!r}; expected what depends on the input")
+    return value
+
+
+def _held(value: _Value | None) -> Held:
+    if not isinstance(value, Held):
+        raise TypeError(f"found {value!r}; expected a constant")
+    return value

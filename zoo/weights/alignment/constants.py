@@ -1,0 +1,116 @@
+"""What a graph makes of constants alone: seen through where it only turns them round, given up where it computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zoo.weights.alignment.graph import Constant, Node
+from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.reading import filling
+
+MAX_FILLED = 1 << 31
+"""How many numbers a constant may be filled with that the graph does not hold."""
+
+_SAME = ("Identity", "Cast", "CastLike", "Dropout")
+_SMALL = 64
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a graph computes of constants or of shapes.
+
+    Attributes:
+        shape_like: whether it is a shape, or a number that one is made of.
+        parameters: the tensors of ours that it is computed of.
+    """
+
+    shape_like: bool
+    parameters: frozenset[str] = frozenset()
+
+
+def small(held: object) -> tuple[float, ...] | None:
+    """Return the numbers of a constant that has only a few."""
+    if not isinstance(held, Held) or held.count > _SMALL or held.constant.values is None:
+        return None
+    return tuple(held.values().reshape(-1).tolist())
+
+
+def whole(held: object) -> tuple[int, ...] | None:
+    """Return the whole numbers of a constant that has only a few."""
+    numbers = small(held)
+    return None if numbers is None else tuple(int(n) for n in numbers)
+
+
+def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict[str, Constant]) -> Held | Computed:
+    """Return what a node makes of constants.
+
+    Args:
+        node: the node.
+        inputs: what it takes; None for what is left out.
+        constants: the tensors that the graph holds.
+    """
+    first = inputs[0] if inputs else None
+    if node.op in ("Shape", "Size"):
+        return Computed(shape_like=True)
+    if isinstance(first, Held):
+        if node.op in _SAME:
+            return first
+        steps = _turned(node, first, inputs)
+        if steps is not None:
+            return first.then(steps)
+        if node.op == "ConstantOfShape":
+            return _filled(node, first, constants)
+    given = [each for each in inputs if each is not None]
+    parameters = frozenset(
+        name
+        for each in given
+        for name in ([each.constant.parameter] if isinstance(each, Held) else each.parameters)
+        if name is not None
+    )
+    from_shapes = any(isinstance(each, Computed) and each.shape_like for each in given)
+    makes_numbers = node.op in ("Expand", "ConstantOfShape") or not from_shapes
+    return Computed(shape_like=from_shapes and not makes_numbers, parameters=parameters)
+
+
+def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> tuple[str, tuple[int, ...]] | None:
+    shape = held.shape
+    if node.op == "Transpose":
+        return "transpose", tuple(node.ints("perm", tuple(reversed(range(len(shape))))))
+    if node.op not in ("Reshape", "Unsqueeze", "Squeeze", "Flatten"):
+        return None
+    told = whole(inputs[1]) if len(inputs) > 1 else None
+    axes = node.ints("axes") or told or ()
+    if node.op == "Reshape":
+        wanted = list(node.ints("shape") or told or ())
+        wanted = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(wanted)]
+        if wanted.count(-1) == 1:
+            known = math.prod(n for n in wanted if n != -1)
+            wanted[wanted.index(-1)] = held.count // known if known else 0
+        new = tuple(wanted)
+    elif node.op == "Unsqueeze":
+        rank = len(shape) + len(axes)
+        places = {axis % rank for axis in axes} if rank else set()
+        rest = iter(shape)
+        new = tuple(1 if axis in places else next(rest, 1) for axis in range(rank))
+    elif node.op == "Squeeze":
+        places = {axis % len(shape) for axis in axes} if shape else set()
+        new = tuple(n for axis, n in enumerate(shape) if not (axis in places or (not axes and n == 1)))
+    else:
+        axis = int(node.number("axis", 1))
+        new = (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    return ("reshape", new) if math.prod(new) == held.count else None
+
+
+def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | Computed:
+    dims = whole(shape)
+    if dims is None or min(dims, default=0) < 0 or math.prod(dims) > MAX_FILLED:
+        return Computed(shape_like=False)
+    filler = constants.get(filling(node))
+    value = filler.values() if filler is not None and filler.values is not None else torch.zeros(1)
+    name = node.outputs[0]
+    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.is_floating_point())
+    return Held(constant)

@@ -1,0 +1,88 @@
+"""Graph: nodes and constants as both sides of an alignment have them, the stranger's file and our own export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
+"""What a node was given besides its inputs; None stands for a tensor or a graph, which are kept apart."""
+
+Shape = tuple[int | None, ...]
+"""The shape of an input or output; None is an axis of any length."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that a graph holds.
+
+    Attributes:
+        name: what it is called there.
+        shape: its shape.
+        values: gives its values; None if only its name matters, as that of a parameter of ours.
+        floating: whether it is of floating point.
+        parameter: the name of the tensor of ours that it is, in our own graph.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[], torch.Tensor] | None
+    floating: bool = True
+    parameter: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of a graph.
+
+    Attributes:
+        name: its name, for messages; the first thing that it gives if it has none.
+        op: which operator.
+        domain: whose operator; empty for ONNX's own.
+        inputs: the names of what it takes; an input that is left out has an empty name.
+        outputs: the names of what it gives.
+        attributes: what it was given besides.
+    """
+
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def ints(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return an attribute that is a list of whole numbers."""
+        value = self.attributes.get(name)
+        return tuple(n for n in value if isinstance(n, int)) if isinstance(value, tuple) else default
+
+    def number(self, name: str, default: float) -> float:
+        """Return an attribute that is a number."""
+        value = self.attributes.get(name)
+        return value if isinstance(value, int | float) else default
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return an attribute that is text."""
+        value = self.attributes.get(name)
+        return value if isinstance(value, str) else default
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The operators of a model.
+
+    Attributes:
+        nodes: every operator but those that only state a constant.
+        constants: the tensors that it holds, by name.
+        inputs: what it takes, with shapes.
+        outputs: what it gives, in order.
+        producer: what wrote it, as it says itself.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Constant]
+    inputs: Mapping[str, Shape]
+    outputs: tuple[str, ...]
+    producer: str = ""

@@ -1,0 +1,172 @@
+"""Layers: what is left of a graph when everything that holds no weights and joins nothing is taken out.
+
+A layer is an operator with weights (a convolution with the norm that follows it is one), or one that joins several
+paths. What lies between two layers, activations and poolings and reshapes, is a trail: words along an edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from zoo.weights.alignment.graph import Constant, Node
+
+Step = tuple[str, tuple[int, ...]]
+"""``("transpose", permutation)`` or ``("reshape", new shape)``."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A constant as an operator takes it: transposed and reshaped on the way.
+
+    Attributes:
+        constant: the tensor that the graph holds.
+        steps: what is done to it, in order.
+    """
+
+    constant: Constant
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the operator sees."""
+        return self._shapes()[-1]
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.constant.shape)
+
+    def then(self, *steps: Step) -> Held:
+        """Return it with more done to it."""
+        return Held(self.constant, (*self.steps, *steps))
+
+    def values(self) -> torch.Tensor:
+        """Return the numbers that the operator sees; nothing is copied as long as that can be helped."""
+        if self.constant.values is None:
+            raise ValueError(f"{self.constant.name!r} has no values")
+        tensor = self.constant.values()
+        for what, how in self.steps:
+            tensor = tensor.permute(how) if what == "transpose" else tensor.reshape(how)
+        return tensor
+
+    def undone(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return the tensor that the graph would have to hold for the operator to see these numbers."""
+        shapes = self._shapes()
+        tensor = seen.reshape(shapes[-1])
+        for (what, how), before in zip(reversed(self.steps), reversed(shapes[:-1]), strict=True):
+            if what == "transpose":
+                tensor = tensor.permute([how.index(axis) for axis in range(len(how))])
+            else:
+                tensor = tensor.reshape(before)
+        return tensor
+
+    def same(self, other: Held) -> bool:
+        """Tell whether both are the same numbers, seen the same way."""
+        return self.constant is other.constant and self.steps == other.steps
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        shapes = [self.constant.shape]
+        for what, how in self.steps:
+            shapes.append(tuple(shapes[-1][axis] for axis in how) if what == "transpose" else how)
+        return shapes
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The way from one layer to the next.
+
+    Attributes:
+        source: the index of the layer that it comes from.
+        trail: what lies on the way, a word each.
+    """
+
+    source: int
+    trail: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Layer:
+    """One layer of a graph.
+
+    Attributes:
+        kind: ``input``, ``output``, ``affine`` (convolution or linear), ``norm`` or ``join``; of another operator with
+            weights ``other``.
+        op: the operator, as messages call it.
+        node: the node that it begins with; None for inputs and outputs.
+        inputs: where what it takes comes from.
+        ordered: whether it matters which input is which.
+        slots: its weights by role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``var``, or a number.
+        unknown: the roles whose weights are computed in the graph; for each, the tensors of ours that they are of.
+        window: stride, padding and the like, as words.
+        group: of a convolution.
+        eps: of a norm.
+        normed: whether a norm belongs to it.
+        nodes: how many nodes of the graph it is made of.
+    """
+
+    kind: str
+    op: str
+    node: Node | None = None
+    inputs: list[Edge] = field(default_factory=list)
+    ordered: bool = True
+    slots: dict[str, Held] = field(default_factory=dict)
+    unknown: dict[str, frozenset[str]] = field(default_factory=dict)
+    window: tuple[str, ...] = ()
+    group: int = 1
+    eps: float = 0.0
+    normed: bool = False
+    nodes: int = 1
+
+    @property
+    def out(self) -> int:
+        """How many channels an affine layer gives."""
+        shape = self.slots["weight"].shape
+        return shape[1] * self.group if self.op == "ConvTranspose" else shape[0]
+
+    @property
+    def label(self) -> tuple[object, ...]:
+        """What has to be the same for two layers to be counterparts."""
+        if self.kind == "affine":
+            return ("affine", self.op == "ConvTranspose", self.out, self.slots["weight"].count, self.group)
+        if self.kind == "norm" and "weight" not in self.slots:
+            return ("norm", max(held.count for held in self.slots.values()))
+        sizes = tuple(sorted((role, held.count) for role, held in self.slots.items()))
+        return (self.kind, self.op, sizes, tuple(sorted(self.unknown)))
+
+    def parameter(self) -> str:
+        """Return the name of the first tensor of ours among its weights, or nothing."""
+        return next((held.constant.parameter for held in self.slots.values() if held.constant.parameter), "")
+
+    def told(self) -> str:
+        """Describe it for a message: ``Conv 'conv1.weight' 64×3×7×7 strides=2,2``."""
+        name = self.parameter() or (self.node.name if self.node is not None else "")
+        weight = self.slots.get("weight") or next(iter(self.slots.values()), None)
+        shape = "×".join(map(str, weight.shape)) if weight is not None else ""
+        return " ".join([self.op, *([repr(name)] if name else []), *([shape] if shape else []), *self.window])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layers of a graph, each after those that it takes from.
+
+    Attributes:
+        layers: the layers; the first is the input, the last ones are the outputs.
+        outputs: how many outputs there are.
+        trailing: the last word before each output, ``"Softmax"``, or nothing.
+    """
+
+    layers: Sequence[Layer]
+    outputs: int
+    trailing: tuple[str, ...]
+
+    def consumers(self) -> Mapping[int, list[tuple[int, int]]]:
+        """Return, for each layer, which layers take what it gives, and as which input."""
+        found: dict[int, list[tuple[int, int]]] = {index: [] for index in range(len(self.layers))}
+        for index, layer in enumerate(self.layers):
+            for slot, edge in enumerate(layer.inputs):
+                found[edge.source].append((index, slot))
+        return found

@@ -1,0 +1,41 @@
+"""from_graph: what loading an ONNX file from elsewhere does, by names where they are ours, by its graph where not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.budget import Budget
+from zoo.builder import assemble
+from zoo.spec import ParsedSpec
+from zoo.weights.alignment.align import aligned
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.migration.report import MigrationReport
+from zoo.weights.rebuilding import fits
+
+
+def from_graph(
+    path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool
+) -> tuple[Checkpoint, MigrationReport | None]:
+    """Return the tensors of a model by our names.
+
+    Args:
+        path: an ONNX file that zoo did not write.
+        checkpoint: its initializers.
+        parsed: the spec of the model.
+        target: how the model is called.
+        mapped: whether tensors may stay in the file.
+
+    Returns:
+        The tensors, and how they were found; None if they have our names and shapes already.
+
+    Raises:
+        AlignmentError: it is no graph of this model.
+        FileFormatError: it is damaged.
+        SizeBudgetError: the spec describes a far larger model than the tensors are of.
+    """
+    given = checkpoint.state_dict()
+    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
+    expected = model.state_dict()
+    if expected.keys() == given.keys() and all(fits(given[name], each) for name, each in expected.items()):
+        return checkpoint, None
+    return aligned(path, checkpoint, parsed, target, mapped=mapped)

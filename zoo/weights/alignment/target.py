@@ -1,0 +1,74 @@
+"""target_graph: the graph of the model that is wanted, from its own export, without a single weight in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnxscript import ir
+
+from zoo.model import Model
+from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node
+from zoo.weights.checkpoint import Artifact, Port, input_port, output_ports
+from zoo.weights.onnx.export import export
+
+
+def target_graph(model: Model, size: Sequence[int], path: Path) -> Graph:
+    """Export a model that is on the meta device, folded and merged nowhere, so that every tensor has its name.
+
+    Args:
+        model: the model.
+        size: the length of each axis of the input but batch and channels.
+        path: the file that is to be aligned, for errors.
+
+    Raises:
+        WeightsError: torch cannot export the model.
+    """
+    fixed = Port(name=input_port(model).name, shape=("batch", model.spec["input"]["channels"], *size))
+    artifact = Artifact(spec=model.spec, lock=model.lock, inputs=(fixed,), outputs=output_ports(model))
+    exported = export(model, artifact, path, opset=None, optimize=False)
+    parameters = model.state_dict()
+    constants = {
+        name: _constant(name, value.const_value, parameters) for name, value in exported.graph.initializers.items()
+    }
+    nodes = []
+    for node in exported.graph:
+        if node.op_type == "Constant" and not node.domain:
+            (attribute,) = node.attributes.values()
+            name = node.outputs[0].name or ""
+            constants[name] = _stated(name, attribute)
+        else:
+            nodes.append(_node(node))
+    inputs = {value.name or "": () for value in exported.graph.inputs}
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name or "" for value in exported.graph.outputs))
+
+
+def _constant(name: str, value: Any, parameters: Mapping[str, torch.Tensor]) -> Constant:
+    shape = tuple(int(n) for n in value.shape.numpy())
+    parameter = name if name in parameters else None
+    raw = getattr(value, "raw", None)
+    known = not (isinstance(raw, torch.Tensor) and raw.is_meta)
+    values = (lambda: torch.from_numpy(value.numpy().copy())) if known and parameter is None else None
+    return Constant(name, shape, values, value.dtype.is_floating_point(), parameter)
+
+
+def _stated(name: str, attribute: ir.Attr) -> Constant:
+    value: Any = attribute.value
+    if isinstance(value, ir.TensorProtocol):
+        tensor = torch.from_numpy(value.numpy().copy())
+    else:
+        floats = attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
+        tensor = torch.tensor(value, dtype=torch.float32 if floats else torch.int64)
+    return Constant(name, tuple(tensor.shape), lambda: tensor, tensor.is_floating_point())
+
+
+def _node(node: ir.Node) -> Node:
+    attributes: dict[str, Attribute] = {}
+    for name, attribute in node.attributes.items():
+        value: Any = attribute.value
+        attributes[name] = tuple(value) if isinstance(value, list | tuple) else value
+    outputs = tuple(value.name or "" for value in node.outputs)
+    inputs = tuple((value.name or "") if value is not None else "" for value in node.inputs)
+    return Node(node.name or outputs[0], node.op_type, node.domain, inputs, outputs, attributes)

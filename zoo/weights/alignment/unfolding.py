@@ -1,0 +1,273 @@
+"""unfolded: the tensors of the model from those of the file, once it is known which layer is which.
+
+A convolution into which a BatchNorm was folded is exactly that convolution followed by a BatchNorm that does nothing
+but add: weight 1, bias the folded one, mean 0, and a variance for which 1/√(variance + eps) is 1 to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zoo.errors import AlignmentError
+from zoo.weights.alignment.layers import Held, Layer, Layout
+from zoo.weights.alignment.matching import Pairs
+from zoo.weights.dtypes import dtype_name
+from zoo.weights.migration.report import Provenance, TensorOrigin
+from zoo.weights.parity import bit_equal
+
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a tensor of ours comes from.
+
+    Attributes:
+        make: gives its values, as the operator sees them, for how the operator of ours sees them.
+        provenance: what kind of source it is.
+        told: what it is in the file.
+        held: the constant of the file that it is, unchanged, if it is.
+        note: what else there is to know.
+    """
+
+    make: Callable[[Held], torch.Tensor]
+    provenance: Provenance
+    told: str = ""
+    held: Held | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Unfolded:
+    """The tensors of the model, and where each comes from."""
+
+    tensors: Mapping[str, torch.Tensor]
+    origins: tuple[TensorOrigin, ...]
+
+
+def unfolded(
+    model: Layout,
+    file: Layout,
+    pairs: Pairs,
+    unsure: frozenset[int],
+    expected: Mapping[str, torch.Tensor],
+    path: Path,
+) -> Unfolded:
+    """Return a tensor for each of the model's.
+
+    Args:
+        model: the layers of the model.
+        file: those of the file.
+        pairs: which is which.
+        unsure: those of the model that have more than one counterpart.
+        expected: the tensors of the model, on the meta device, each under one name.
+        path: the file, for errors.
+
+    Raises:
+        AlignmentError: one tensor of the model would have to have different values at once; one is not in the file, or
+            something in the file has no place in the model.
+    """
+    dtype = _precision(file)
+    found: dict[str, list[tuple[_Source, Held, Layer, Layer, bool]]] = defaultdict(list)
+    for ours, theirs in sorted(pairs):
+        layer, other = model.layers[ours], file.layers[theirs]
+        for role, (held, source) in _sources(layer, other, dtype, path).items():
+            name = held.constant.parameter
+            if name is not None and role in layer.slots:
+                found[name].append((source, held, layer, other, ours in unsure))
+    tensors: dict[str, torch.Tensor] = {}
+    origins = []
+    for name, wanted in expected.items():
+        if name in found:
+            source, held, *_, doubtful = found[name][0]
+            tensors[name] = tensor = _made(source, held, wanted, dtype)
+            for other_source, other_held, layer, other, _ in found[name][1:]:
+                _refuse_conflict(name, tensor, (source, held), (other_source, other_held), layer, other, wanted, path)
+            provenance: Provenance = "ambiguous" if doubtful and source.provenance != "identity" else source.provenance
+            origins.append(TensorOrigin(name, provenance, source.told, source.note))
+        elif name.rpartition(".")[2] == _COUNTER and not wanted.is_floating_point():
+            tensors[name] = torch.zeros(wanted.shape, dtype=wanted.dtype)
+            origins.append(TensorOrigin(name, "identity", note="counts batches of training"))
+    if lacking := [name for name in expected if name not in tensors]:
+        raise AlignmentError(
+            path,
+            f"has no values for {len(lacking)} tensors of the model, which its graph computes from or does not use "
+            f"({', '.join(lacking[:5])})",
+        )
+    return Unfolded(tensors, tuple(origins))
+
+
+def still(eps: float, dtype: torch.dtype) -> float:
+    """Return a variance with which a BatchNorm divides by 1 exactly, if the dtype has one: else the nearest.
+
+    >>> variance = torch.tensor(still(1e-5, torch.float32))
+    >>> float((variance + 1e-5).rsqrt())
+    1.0
+    """
+    one = torch.ones((), dtype=dtype)
+    guess = (one.double() - eps).to(dtype)
+    candidates = [guess]
+    up, down = guess, guess
+    for _ in range(8):
+        up, down = torch.nextafter(up, one * 2), torch.nextafter(down, one * 0)
+        candidates += [up, down]
+    return float(min(candidates, key=lambda v: sum(abs(float(r) - 1) for r in _inverses(v, eps))))
+
+
+def _inverses(variance: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
+    """Return 1/√(variance + eps) as kernels compute it."""
+    total = variance + eps
+    return (total.rsqrt(), 1 / total.sqrt(), 1 / (variance.double() + eps).sqrt().to(variance.dtype))
+
+
+def _sources(ours: Layer, theirs: Layer, dtype: torch.dtype, path: Path) -> dict[str, tuple[Held, _Source]]:
+    """Return, for each role of a layer of ours, the weights in that role and where they come from."""
+    if ours.kind not in ("affine", "norm") or ("weight" not in ours.slots and ours.kind == "affine"):
+        return {role: (held, _whole(theirs.slots[role], theirs)) for role, held in ours.slots.items()}
+    if ours.unknown or theirs.unknown:
+        raise AlignmentError(path, "computes weights in its graph", theirs.told(), ours.told())
+    told: dict[str, _Source] = {}
+    given = dict(theirs.slots)
+    if ours.kind == "affine":
+        told["weight"] = _whole(given["weight"], theirs)
+        if theirs.slots.keys() & {"scale", "shift"} and not ours.slots.keys() & {"scale", "shift"}:
+            raise AlignmentError(path, "has a norm where the model has none", theirs.told(), ours.told())
+    normed = bool(ours.slots.keys() & {"scale", "shift", "mean", "var"})
+    if not normed:
+        told["bias"] = _bias(given.get("bias"), theirs)
+        if "bias" in given and "bias" not in ours.slots:
+            raise AlignmentError(path, "adds a bias where the model has none", theirs.told(), ours.told())
+        return {role: (held, told[role]) for role, held in ours.slots.items()}
+    if "var" in given and "var" in ours.slots:
+        told.update(_whole_norm(ours, theirs))
+    else:
+        told.update(_still_norm(ours, theirs, dtype))
+    return {role: (held, told[role]) for role, held in ours.slots.items()}
+
+
+def _whole_norm(ours: Layer, theirs: Layer) -> dict[str, _Source]:
+    """Return the sources of a BatchNorm that the file has as one."""
+    given = theirs.slots
+    told = {role: _whole(given[role], theirs) for role in ("scale", "shift", "mean", "var")}
+    told["bias"] = _bias(given.get("bias"), theirs)
+    if "bias" in given and "bias" not in ours.slots:
+        bias, mean = given["bias"], given["mean"]
+        told["mean"] = _Source(
+            lambda _: mean.values().reshape(-1) - bias.values().reshape(-1),
+            "batchnorm-folded",
+            mean.constant.name,
+            note="less the bias of the convolution, which the model does not have",
+        )
+    shift = theirs.eps - ours.eps
+    if abs(shift) > 1e-6 * ours.eps:  # a file has it in float32
+        var = given["var"]
+        told["var"] = _Source(
+            lambda _: (var.values().double() + shift).to(var.values().dtype),
+            "batchnorm-folded",
+            var.constant.name,
+            note=f"with {shift:.3g} more, for the eps of the file is {theirs.eps:.3g} and the model's {ours.eps:.3g}",
+        )
+    return told
+
+
+def _still_norm(ours: Layer, theirs: Layer, dtype: torch.dtype) -> dict[str, _Source]:
+    """Return the sources of a norm of ours that was folded away, or into one number each to multiply by and to add."""
+    given = theirs.slots
+    told: dict[str, _Source] = {}
+    plain = "scale" not in given and "shift" not in given
+    added = given.get("bias") if plain else given.get("shift")
+    note = "the convolution and its BatchNorm are one in the file"
+    if ours.kind == "affine" and plain:
+        weight = given["weight"]
+        told["weight"] = _Source(_unchanged(weight), "batchnorm-folded", weight.constant.name, weight, note)
+    told["bias"] = _zeros() if plain else _bias(given.get("bias"), theirs)
+    told["scale"] = _folded(given["scale"], "what the file multiplies by") if "scale" in given else _filled(1.0, dtype)
+    told["shift"] = _zeros() if added is None else _folded(added, note)
+    told["mean"] = _zeros()
+    if "shift" not in ours.slots and added is not None:
+        told["mean"] = _Source(
+            lambda _: -added.values().reshape(-1), "batchnorm-folded", added.constant.name, note=note
+        )
+    told["var"] = _filled(still(ours.eps, dtype), dtype)
+    return told
+
+
+def _whole(held: Held, layer: Layer) -> _Source:
+    return _Source(_unchanged(held), "exact", held.constant.name or layer.told(), held)
+
+
+def _folded(held: Held, note: str) -> _Source:
+    return _Source(_unchanged(held), "batchnorm-folded", held.constant.name, held, note)
+
+
+def _bias(held: Held | None, layer: Layer) -> _Source:
+    return _zeros() if held is None else _whole(held, layer)
+
+
+def _unchanged(held: Held) -> Callable[[Held], torch.Tensor]:
+    return lambda _: held.values()
+
+
+def _zeros() -> _Source:
+    return _Source(lambda seen: torch.zeros(seen.shape), "identity")
+
+
+def _filled(value: float, dtype: torch.dtype) -> _Source:
+    return _Source(lambda seen: torch.full(seen.shape, value, dtype=dtype), "identity")
+
+
+def _made(source: _Source, held: Held, wanted: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    tensor = held.undone(source.make(held)).reshape(wanted.shape)
+    if source.provenance == "identity" or (tensor.is_floating_point() and tensor.dtype != dtype):
+        tensor = tensor.to(dtype)
+    return tensor.contiguous()
+
+
+def _refuse_conflict(
+    name: str,
+    tensor: torch.Tensor,
+    first: tuple[_Source, Held],
+    again: tuple[_Source, Held],
+    layer: Layer,
+    other: Layer,
+    wanted: torch.Tensor,
+    path: Path,
+) -> None:
+    """Check that a tensor which the model uses twice is the same both times."""
+    if first[0].held is not None and again[0].held is not None and first[0].held.same(again[0].held):
+        return
+    found = _made(again[0], again[1], wanted, tensor.dtype)
+    if bit_equal(tensor, found):
+        return
+    folded = "batchnorm-folded" in (first[0].provenance, again[0].provenance)
+    because = "; different norms were folded into it, and what it was before cannot be told any more" if folded else ""
+    raise AlignmentError(
+        path,
+        f"has different values where the model uses one tensor, {name!r}, several times{because}",
+        other.told(),
+        layer.told(),
+    )
+
+
+def _precision(file: Layout) -> torch.dtype:
+    """Return the precision of the weights of the file, the widest of several."""
+    dtypes = {
+        held.constant.values().dtype
+        for layer in file.layers
+        for held in layer.slots.values()
+        if held.constant.values is not None and held.constant.floating
+    }
+    return max(dtypes, key=lambda dtype: (torch.finfo(dtype).bits, dtype_name(dtype)), default=torch.float32)
+
+
+def precisions(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the precisions of the weights of layers, by name."""
+    held = [each for layer in layers for each in layer.slots.values()]
+    return tuple(
+        sorted({dtype_name(each.constant.values().dtype) for each in held if each.constant.values is not None})
+    )

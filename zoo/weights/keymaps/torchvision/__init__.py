@@ -1,0 +1,8 @@
+"""The keymap of torchvision, a file for each family of its models."""
+
+from zoo.weights.keymaps.keymap import Keymap
+from zoo.weights.keymaps.torchvision.classifiers import R3D, RESNET, VGG
+from zoo.weights.keymaps.torchvision.detection import FCOS, RETINANET
+from zoo.weights.keymaps.torchvision.segmentation import DEEPLAB, FCN
+
+TORCHVISION = Keymap("torchvision", (RESNET, R3D, VGG, FCN, DEEPLAB, RETINANET, FCOS))
