@@ -134,6 +134,8 @@ OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
     "neck:pan": {"channels": 4},
     "neck:select": {"keep": ["stage1", -1]},
     "bottleneck:conv1x1": {"out_channels": 4},
+    "head:deeplab": {"channels": 4, "rates": [1, 2]},
+    "head:fcn": {"channels": 4},
 }
 """What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
 

@@ -1,4 +1,4 @@
-"""``zoo convert`` and ``zoo verify``: files from one format to another, and proof that nothing changed."""
+"""``zoo convert``, ``zoo identify``, ``zoo verify``: weights files to other formats, what they are, and proof of it."""
 
 from __future__ import annotations
 
@@ -89,6 +89,27 @@ def verify(a: str, b: str | None, spec: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
+@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path())
+@click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
+@_json
+def identify(file: str, within: str | None, as_json: bool) -> None:
+    """Tell which models the weights FILE can be of, from its names and shapes alone.
+
+    Prefixes are taken off, the names of every keymap tried, and numbers of classes, channels, widths and depths read
+    off the shapes. The exit code is 1 if it fits none; what comes nearest is told.
+    """
+    from zoo.weights.migration.identify import identify as identify_file
+
+    found = identify_file(file, within=within)
+    if as_json:
+        tables.print_json(found.to_json())
+    else:
+        click.echo(str(found))
+    if not found.fits:
+        sys.exit(1)
+
+
 def _print_batch(batch: BatchReport) -> None:
     rows = [
         (o.source, o.state, o.target if o.error is None else o.error.removeprefix(f"{o.source}: "))
@@ -121,4 +142,4 @@ def _bar(*, hidden: bool) -> Iterator[tuple[Callable[[str, str], None], Callable
         yield starting, progress
 
 
-COMMANDS = (convert, verify)
+COMMANDS = (convert, identify, verify)
