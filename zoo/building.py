@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.builder import compose
-from zoo.errors import FileFormatError, FingerprintError, SpecError, UnknownNameError, ZooError
+from zoo.budget import Budget
+from zoo.builder import assemble, compose
+from zoo.errors import (
+    FileFormatError,
+    FingerprintError,
+    KeymapError,
+    SeveralWeightsError,
+    SpecError,
+    UnknownNameError,
+    ZooError,
+)
 from zoo.model import Model
-from zoo.spec import Source, merge, normalise, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
+from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import read, read_verified
 from zoo.weights.transfer import transfer
+
+if TYPE_CHECKING:
+    from zoo.weights.migration.report import MigrationReport
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -95,12 +109,13 @@ def build(
         path, checkpoint = _weights(spec, weights)
         parsed = parse(merged)
         before, after = _spec_of(checkpoint, plain), parsed.dump()
-        replaced = {kind: why for kind in _named(changes) if (why := _replaced(kind, before, after))}
+        replaced = dict(_replaced(_named(changes), before, after))
         anew = {**replaced, **dict.fromkeys(fresh, "asked for")}
         on_purpose = {*anew, *_places(changes)}
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
+        checkpoint, told = _at_home(checkpoint, path, parsed, plain)
         channels = (before.get("input") or {}).get("channels", parsed.input.channels)
-        return transfer(
+        model = transfer(
             parsed,
             checkpoint,
             path,
@@ -108,6 +123,37 @@ def build(
             fresh=anew,
             channels=channels if channels != parsed.input.channels else None,
         )
+        model.migration = told
+        return model
+
+
+def _at_home(
+    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, plain: Mapping[str, Any]
+) -> tuple[Checkpoint, MigrationReport | None]:
+    """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
+    if checkpoint.artifact is not None:
+        return checkpoint, None
+    failure: ZooError | None = None
+    for each in _specs(parsed, plain):
+        model = assemble(each, "meta", initialise=False, budget=Budget.of_machine())
+        try:
+            named, told = recognised(checkpoint, each, model, path)
+        except (KeymapError, SeveralWeightsError) as error:
+            failure = failure or error
+            continue
+        if told.proven:
+            return named, told
+    if failure is not None:
+        raise failure
+    return checkpoint, None
+
+
+def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:
+    yield parsed
+    with suppress(SpecError):  # it needs the changes to be complete
+        before = parse(plain)
+        if before.dump() != parsed.dump():
+            yield before
 
 
 def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
@@ -143,12 +189,33 @@ def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]
         return {}  # it needs what is not here, or needs the changes to be complete
 
 
-def _replaced(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return how a part became another component, or nothing if it did not."""
-    old, new = (spec.get(kind) for spec in (before, after))
-    if kind not in kinds.PARTS or not before or (old or {}).get("type") == (new or {}).get("type"):
+def _replaced(named: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the parts, and the auxiliary heads, that became other components or hold one that did, and how."""
+    for kind in named:
+        old, new = (spec.get(kind) or {} for spec in (before, after))
+        if kind == kinds.AUX:
+            found = [
+                (f"{kind}.{name}", _retyped(f"{kind}.{name}", old[name], new[name])) for name in old if name in new
+            ]
+            yield from (each for each in found if each[1])
+        elif before and kind in kinds.PARTS:
+            why = (
+                _retyped(kind, old, new)
+                if old and new
+                else f"{kind} {old.get('type', 'none')} → {new.get('type', 'none')}"
+            )
+            if why and (old or new):
+                yield kind, why
+
+
+def _retyped(where: str, old: Any, new: Any) -> str:
+    """Return where in a part a component became another one, and how; nothing if none did."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return ""
-    return f"{kind} {old['type'] if old else 'none'} → {new['type'] if new else 'none'}"
+    types = [each.get("type") for each in (old, new)]
+    if types[0] != types[1] and all(any(t in registry for registry in kinds.COMPONENTS.values()) for t in types if t):
+        return f"{where} {types[0]} → {types[1]}"
+    return next((why for key in old if key in new if (why := _retyped(f"{where}.{key}", old[key], new[key]))), "")
 
 
 def _told(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

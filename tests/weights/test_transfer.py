@@ -160,6 +160,40 @@ def test_auxiliary_heads_come_and_go(digits: zoo.Model, tmp_path: Path) -> None:
     assert torch.equal(without(X), digits(X))
 
 
+def test_a_component_within_a_head_that_becomes_another_takes_nothing_either(tmp_path: Path) -> None:
+    linear = {"type": "linear", "num_classes": 4}
+    spec = zoo.build("resnet-lite", head={"type": "multi", "heads": {"a": linear, "b": linear}}).spec
+    branch = {"type": "branch", "neck": "gap", "head": linear}
+    spec["aux"] = {"stage1": {"head": branch}, "stage2": {"head": branch}}
+    path = zoo.save(zoo.build(spec), tmp_path / "multi.pt")
+    kinds.heads.register("twin", Twin)
+    try:
+        twin = {"type": "twin", "num_classes": 4}
+        model = zoo.build(
+            spec,
+            weights=path,
+            head={"heads": {"a": linear, "b": twin}},
+            aux={"stage2": {"head": {**branch, "head": twin}}},
+        )
+    finally:
+        kinds.heads.unregister("twin")
+    found = {change.name.rpartition(".fc.")[0]: change.reason for change in model.transfer.reinitialised}
+    assert found == {
+        "head.heads.a": "head.heads.b linear → twin",
+        "head.heads.b": "head.heads.b linear → twin",
+        "aux.stage2.head": "aux.stage2.head.head linear → twin",
+    }
+
+
+def test_another_norm_starts_no_convolution_anew(digits: zoo.Model) -> None:
+    norm = {"type": "group", "groups": 4}
+    model = zoo.build("resnet-lite", weights="digits", backbone={"norm": norm})
+    assert same(model, digits, "backbone.conv1", "backbone.layer1.0.conv1", "head")
+    assert {change.name.rpartition(".")[2] for change in model.transfer.dropped} == {
+        "running_mean", "running_var", "num_batches_tracked",
+    }  # fmt: skip
+
+
 def test_a_file_in_half_precision_gets_a_head_in_half_precision(tmp_path: Path) -> None:
     path = zoo.save(zoo.build("resnet-lite", weights="digits"), tmp_path / "half.pt", dtype="bfloat16")
     model = zoo.build("resnet-lite", weights=path, num_classes=2)

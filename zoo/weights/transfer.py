@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from os import fspath
 from pathlib import Path
@@ -103,7 +103,7 @@ def transfer(
         path: the file.
         changed: parts that were changed on purpose, each with what changed: a tensor of theirs that does not fit starts
             anew, one that is left over is dropped.
-        fresh: parts that start anew altogether, each with the reason.
+        fresh: parts, or modules below them, that start anew altogether, each with the reason.
         channels: of how many input channels the weights are, where the model takes another number on purpose.
 
     Returns:
@@ -120,7 +120,7 @@ def transfer(
         model.transfer = Transfer(fspath(path), tuple(model.state_dict()), record=record)
         return model
     planned = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
-    sorting = _Sorting(planned.state_dict(keep_vars=True), checkpoint, {**changed, **fresh}, fresh)
+    sorting = _Sorting(planned.state_dict(keep_vars=True), checkpoint, changed, fresh)
     if channels is not None:
         former = replace(parsed, input=replace(parsed.input, channels=channels))
         sorting.refuse(_regrouped(assemble(former, "meta", initialise=False), planned))
@@ -163,7 +163,7 @@ class _Sorting:
         expected: Mapping[str, torch.Tensor],
         checkpoint: Checkpoint,
         changed: Mapping[str, str],
-        fresh: Collection[str],
+        fresh: Mapping[str, str],
     ) -> None:
         self.expected = expected
         self.checkpoint = checkpoint
@@ -173,7 +173,7 @@ class _Sorting:
         self.kept = [
             name
             for name, tensor in expected.items()
-            if _part(name) not in fresh and name in self.given and fits(self.given[name], tensor)
+            if not self._anew(name) and name in self.given and fits(self.given[name], tensor)
         ]
         self.adapted: dict[str, torch.Tensor] = {}
         self.reasons: dict[str, str] = {}
@@ -189,7 +189,7 @@ class _Sorting:
         found = [
             name
             for name, tensor in self._others()
-            if _part(name) == "backbone" and "backbone" not in self.fresh and name in self.given
+            if _part(name) == "backbone" and not self._anew(name) and name in self.given
             if _on_input(self.given[name], before, tensor, channels)
         ]
         if len(found) == 1:
@@ -199,9 +199,9 @@ class _Sorting:
 
     def require(self, path: Path, new_channels: bool) -> None:
         """Check that whatever does not fit is of a part that was changed on purpose."""
-        misfits = [name for name, _ in self._others() if name not in self.adapted and _part(name) not in self.changed]
+        misfits = [name for name, _ in self._others() if name not in self.adapted and not self._reason(name)]
         missing = [name for name in misfits if name not in self.given]
-        unexpected = [n for n in self.given if n not in self.expected and _part(n) not in self.changed]
+        unexpected = [name for name in self.given if name not in self.expected and not self._reason(name)]
         different = [
             f"{name} {type_text(self.given[name])} for {type_text(self.expected[name])}{self.unfit.get(name, '')}"
             for name in misfits
@@ -241,6 +241,14 @@ class _Sorting:
         aliases = {a: f for a, f in self.checkpoint.aliases.items() if a in self.kept and f in self.kept}
         return replace(self.checkpoint, tensors=state, aliases=aliases, order=tuple(self.expected))
 
+    def _anew(self, name: str) -> str:
+        """Return why a tensor starts anew though it may fit, or nothing if it does not."""
+        return next((why for start, why in self.fresh.items() if f"{name}.".startswith(f"{start}.")), "")
+
+    def _reason(self, name: str) -> str:
+        """Return why a tensor need not fit, or nothing if it has to."""
+        return self._anew(name) or self.changed.get(_part(name), "")
+
     def _others(self) -> list[tuple[str, torch.Tensor]]:
         kept = set(self.kept)
         return [(name, tensor) for name, tensor in self.expected.items() if name not in kept]
@@ -251,7 +259,7 @@ class _Sorting:
                 name,
                 type_text(self.given[name]) if name in self.given else "",
                 type_text(self.expected[name]) if name in self.expected else "",
-                self.reasons.get(name) or self.changed[_part(name)],
+                self.reasons.get(name) or self._reason(name),
             )
             for name in names
         ]
