@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
@@ -114,6 +115,8 @@ def build(
         on_purpose = {*anew, *_places(changes)}
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
         checkpoint, told = _at_home(checkpoint, path, parsed, plain)
+        if told is not None and isinstance(spec, str):
+            told = replace(told, target=f"{spec} ({told.target})")
         channels = (before.get("input") or {}).get("channels", parsed.input.channels)
         model = transfer(
             parsed,
