@@ -19,7 +19,7 @@ from onnxscript import ir, optimizer
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.weights.checkpoint import Artifact, Port
-from zoo.weights.onnx.graph import clean
+from zoo.weights.onnx.graph import clean, drop_zero_biases
 from zoo.weights.onnx.opset import TORCH_LOWEST, convert
 from zoo.weights.onnx.standin import standin
 from zoo.weights.onnx.translations import TRANSLATIONS
@@ -77,6 +77,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
                 path, f"torch cannot export this model to ONNX: {type(cause).__name__}: {reason}"
             ) from error
         graph: ir.Model = program.model
+        drop_zero_biases(graph)
         if opset is not None:
             convert(graph, opset, path)
         _refuse_nameless(model, graph, path)
