@@ -74,9 +74,9 @@ def test_what_finds_objects_in_images_refuses_signals_and_volumes(head: str, dim
     spec = {"input": {"channels": 1, "size": SIZES[dims]}, "backbone": {**IMAGES, "dims": dims}, "neck": "fpn"}
     with pytest.raises(ShapeError) as raised:
         zoo.build({**spec, "head": {"type": head, "num_classes": 3}})
+    halves = "×".join(str(n // 2) for n in SIZES[dims])
     assert str(raised.value) == (
-        f"spec.head ({head}) after neck fpn: found the map 'stage1' (256×{'×'.join(str(n // 2) for n in SIZES[dims])}); "
-        "expected maps with height and width"
+        f"spec.head ({head}) after neck fpn: found the map 'stage1' (256×{halves}); expected maps with height and width"
     )
 
 
