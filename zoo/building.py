@@ -29,7 +29,8 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import read, read_verified
-from zoo.weights.transfer import transfer
+from zoo.weights.transfer.changes import Changes
+from zoo.weights.transfer.transfer import transfer
 
 if TYPE_CHECKING:
     from zoo.weights.migration.report import MigrationReport
@@ -108,21 +109,10 @@ def build(
             return compose(merged)
         path, checkpoint = _weights(spec, weights)
         parsed = parse(merged)
-        before, after = _spec_of(checkpoint, plain), parsed.dump()
-        replaced = dict(_replaced(_named(changes), before, after))
-        anew = {**replaced, **dict.fromkeys(fresh, "asked for")}
-        on_purpose = {*anew, *_places(changes)}
-        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
+        intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
+        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
         checkpoint, told = _at_home(checkpoint, path, parsed, plain)
-        channels = (before.get("input") or {}).get("channels", parsed.input.channels)
-        model = transfer(
-            parsed,
-            checkpoint,
-            path,
-            changed={kind: _told(kind, before, after) for kind in _named(changes) if kind != "input"},
-            fresh=anew,
-            channels=channels if channels != parsed.input.channels else None,
-        )
+        model = transfer(parsed, checkpoint, path, intended)
         model.migration = told
         return model
 
@@ -169,63 +159,12 @@ def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
     return names
 
 
-def _named(changes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the parts that changes are about."""
-    return list(dict.fromkeys(kind for change in changes for kind in change))
-
-
-def _places(changes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the places in the spec that changes are about."""
-    for change in changes:
-        for kind, what in change.items():
-            yield from [f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind]
-
-
 def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the spec that weights are of: what they say or, if they do not, what was built before it was changed."""
     try:
         return normalise(checkpoint.artifact.spec if checkpoint.artifact else plain)
     except SpecError:
         return {}  # it needs what is not here, or needs the changes to be complete
-
-
-def _replaced(named: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the parts, and the auxiliary heads, that became other components or hold one that did, and how."""
-    for kind in named:
-        old, new = (spec.get(kind) or {} for spec in (before, after))
-        if kind == kinds.AUX:
-            found = [
-                (f"{kind}.{name}", _retyped(f"{kind}.{name}", old[name], new[name])) for name in old if name in new
-            ]
-            yield from (each for each in found if each[1])
-        elif before and kind in kinds.PARTS:
-            why = (
-                _retyped(kind, old, new)
-                if old and new
-                else f"{kind} {old.get('type', 'none')} → {new.get('type', 'none')}"
-            )
-            if why and (old or new):
-                yield kind, why
-
-
-def _retyped(where: str, old: Any, new: Any) -> str:
-    """Return where in a part a component became another one, and how; nothing if none did."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return ""
-    types = [each.get("type") for each in (old, new)]
-    if types[0] != types[1] and all(any(t in registry for registry in kinds.COMPONENTS.values()) for t in types if t):
-        return f"{where} {types[0]} → {types[1]}"
-    return next((why for key in old if key in new if (why := _retyped(f"{where}.{key}", old[key], new[key]))), "")
-
-
-def _told(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return in words what changed in a part."""
-    old, new = (spec.get(kind) or {} for spec in (before, after))
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    plain = [key for key in keys if not any(isinstance(each.get(key), Mapping) for each in (old, new))]
-    if not before or not plain:
-        return f"{kind} was changed"
-    return ", ".join(f"{kind}.{key} {old.get(key, 'none')} → {new.get(key, 'none')}" for key in plain)
 
 
 def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:

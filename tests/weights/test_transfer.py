@@ -14,7 +14,7 @@ import zoo
 from zoo import kinds
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, ZooError
 from zoo.features import Feature
-from zoo.weights.transfer import adapted
+from zoo.weights.transfer.channels import adapted
 
 X = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(5))
 
@@ -259,6 +259,44 @@ def test_what_has_no_convolution_on_the_input_is_refused_or_fresh(tmp_path: Path
     assert {change.name.split(".")[0] for change in model.transfer.reinitialised} == {"backbone"}
 
 
+def test_backbones_of_other_libraries_are_adapted_too(tmp_path: Path) -> None:
+    spec = {"input": {"size": [64, 64]}, "backbone": {"type": "timm:resnet10t"}}
+    model = zoo.build(spec).eval()
+    grey = zoo.build(spec, weights=zoo.save(model, tmp_path / "timm.pt"), in_channels=1)
+    assert [change.name for change in grey.transfer.adapted] == ["backbone.network.conv1.0.weight"]
+    x = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(grey(x)[-1], model(x.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-5)
+
+
+class Tied(nn.Module):
+    """A head whose second tensor is its first, and one that is not."""
+
+    def __init__(self, in_channels: int, num_classes: int, tie: bool = True) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(in_channels, in_channels), nn.Linear(in_channels, in_channels)
+        if tie:
+            self.second.weight = self.first.weight
+        self.out = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.out(self.second(self.first(features[-1])))
+
+
+def test_ties_stay_where_the_model_has_them(tmp_path: Path) -> None:
+    kinds.heads.register("tied", Tied)
+    try:
+        model = zoo.build("resnet-lite", head={"type": "tied", "num_classes": 4})
+        for suffix in ("pt", "safetensors"):
+            path = zoo.save(model, tmp_path / f"tied.{suffix}")
+            other = zoo.build(model.spec, weights=path, num_classes=3)
+            assert other.head.first.weight is other.head.second.weight
+            assert torch.equal(other.head.first.weight, model.head.first.weight)
+            anew = zoo.build(model.spec, weights=path, fresh="head")
+            assert anew.head.first.weight is anew.head.second.weight
+    finally:
+        kinds.heads.unregister("tied")
+
+
 class Strange(nn.Module):
     """A backbone whose ``way`` decides how its first layers take the input."""
 
@@ -267,6 +305,8 @@ class Strange(nn.Module):
         self.way = way
         groups = in_channels if way == "depthwise" else 1
         self.first = nn.Conv2d(in_channels, 6, 3, padding=1, groups=groups)
+        if way == "normed":
+            self.first = nn.utils.parametrizations.weight_norm(self.first)
         self.second = nn.Conv2d(in_channels if way == "two" else 6, 6, 3, padding=1)
         self.features = (Feature("all", 6, 1),)
 
@@ -275,7 +315,7 @@ class Strange(nn.Module):
         return (first + self.second(x) if self.way == "two" else self.second(first),)
 
 
-@pytest.mark.parametrize("way", ["plain", "two", "depthwise"])
+@pytest.mark.parametrize("way", ["plain", "two", "depthwise", "normed"])
 def test_the_convolution_of_a_plugin_is_found_if_there_is_one(way: str, tmp_path: Path) -> None:
     kinds.backbones.register("strange", Strange)
     try:
