@@ -11,9 +11,28 @@ import bench_models
 import bench_registry
 import bench_weights
 import click
+import torch
+import torchvision
 from bench_pairs import Row, print_pairs, process
+from torch.utils.flop_counter import FlopCounterMode
 
-GROUPS = ("list", "build", "load", "convert", "export", "fingerprint", "forward", "train", "memory", "registry")
+import zoo
+
+
+def planning(name: str) -> Row:
+    """Tell the anatomy of a model from its name; the peer counts operations alone."""
+
+    def count() -> int:
+        with torch.device("meta"):
+            peer = torchvision.models.get_model(name, weights=None).eval()
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                peer(torch.empty(1, 3, 224, 224))
+        return counter.get_total_flops()
+
+    return Row(f"plan {name}", (f"zoo.plan({name!r})", lambda: zoo.plan(name)), ("FlopCounterMode", count))
+
+
+GROUPS = ("list", "build", "plan", "load", "convert", "export", "fingerprint", "forward", "train", "memory", "registry")
 
 
 def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
@@ -24,6 +43,8 @@ def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
         ours = ("zoo list", process(zoo_command, "list"))
         yield Row("list models, cold process", ours, ("timm.list_models()", listing), 15)
     yield from bench_models.rows(groups)
+    if "plan" in groups:
+        yield planning("resnet152")
     yield from bench_weights.rows(groups, folder)
 
 
