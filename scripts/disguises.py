@@ -106,6 +106,22 @@ def all_of_them(path: Path) -> Path:
     return _optimised(path, "all", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
 
 
+def quantised(path: Path) -> Path:
+    """Put the first weight through eight bits and back."""
+    model = onnx.load(path)
+    graph = model.graph
+    step, zero = numpy_helper.from_array(np.float32(0.1), "step"), numpy_helper.from_array(np.int8(0), "zero")
+    graph.initializer.extend([step, zero])
+    first = graph.node[0]
+    there = helper.make_node("QuantizeLinear", [first.input[1], "step", "zero"], ["q"], name="quantise_w")
+    back = helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["w"], name="dequantise_w")
+    first.input[1] = "w"
+    nodes = [there, back, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return _saved(model, path, "quantised")
+
+
 def _optimised(path: Path, suffix: str, level: onnxruntime.GraphOptimizationLevel) -> Path:
     target = path.with_name(f"{path.stem}-{suffix}.onnx")
     options = onnxruntime.SessionOptions()

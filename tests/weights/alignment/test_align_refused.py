@@ -94,6 +94,7 @@ def test_one_convolution_under_two_norms_is_refused_once_folded(
         conv.weight.data = state["backbone.conv.weight"] * scale.view(8, 1, 1, 1)
         conv.bias.data = norm.bias - norm.running_mean * scale
     folded.forward = lambda x: folded.fc((folded.a(x).relu() + folded.b(x).tanh()).mean((2, 3)))
+    folded.eval()
     torch.testing.assert_close(folded(x), ours(x))
     torch.onnx.export(folded, (x,), tmp_path / "folded.onnx", dynamo=True, verbose=False)
     with pytest.raises(AlignmentError, match=r"'backbone\.conv\.weight'.*what it was before cannot be told any more"):
@@ -155,12 +156,11 @@ def test_an_architecture_of_the_very_same_parameters_is_refused(tmp_path: Path) 
         zoo.load(file, spec=spec(2, 1))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_no_number_is_refused(lenet: Path, value: float) -> None:
+def test_a_weight_that_is_no_number_is_refused(lenet: Path) -> None:
     def damage(model: onnx.ModelProto) -> None:
         weight = max(model.graph.initializer, key=lambda each: len(each.raw_data))
         array = numpy_helper.to_array(weight).copy()
-        array.reshape(-1)[7] = value
+        array.reshape(-1)[7] = np.nan
         weight.CopyFrom(numpy_helper.from_array(array, weight.name))
 
     with pytest.raises(AlignmentError, match="what it computes is not finite; a weight of it may be damaged"):
@@ -197,25 +197,12 @@ def test_a_light_model_of_another_kind_is_refused(file: str) -> None:
     with pytest.raises(
         AlignmentError, match=r"is no graph of this model: the first in the file is .*; the first in the"
     ):
-        zoo.load(LIGHT / f"{file}.onnx", spec=strangers.spec_of("vgg11", bottleneck={"hidden": [8, 8]}))
+        zoo.load(LIGHT / f"{file}.onnx", spec="vgg11")
 
 
 def test_a_quantised_file_is_refused(lenet: Path) -> None:
-    def quantise(model: onnx.ModelProto) -> None:
-        graph = model.graph
-        first = graph.node[0]
-        graph.initializer.extend(
-            [numpy_helper.from_array(np.float32(0.1), "step"), numpy_helper.from_array(np.int8(0), "zero")]
-        )
-        quantised = helper.make_node("QuantizeLinear", [first.input[1], "step", "zero"], ["q"], name="quantise_w")
-        back = helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["w"], name="dequantise_w")
-        first.input[1] = "w"
-        nodes = [quantised, back, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
-
     with pytest.raises(AlignmentError, match=r"is quantised.* the first in the file is QuantizeLinear 'quantise_w'"):
-        zoo.load(_changed(lenet, quantise), spec="lenet")
+        zoo.load(disguises.quantised(lenet), spec="lenet")
 
 
 def _insert(op: str, domain: str = "", **attributes: object) -> Callable[[onnx.ModelProto], None]:
