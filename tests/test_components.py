@@ -8,7 +8,14 @@ import pytest
 
 from zoo import testing
 
+_ENCODERS: list[dict[str, object]] = [  # no model with a name is a backbone alone
+    {"spec": {"backbone": {"type": "resnet_lite", "layers": [1, 1], "width": 8}}},
+    {"spec": {"backbone": {"type": "vgg_lite", "layers": [1, 2], "channels": [4, 8], "norm": "batch"}}},
+]
+
 VARIANTS: dict[str, list[dict[str, object]]] = {
+    "keymap:segmentation_models_pytorch": _ENCODERS,
+    "keymap:segmentation_models_pytorch_encoder": _ENCODERS,
     "backbone:lenet": [
         {},
         {"channels": [4, 8, 12], "kernel_size": 3, "norm": "batch", "pool": "max"},
@@ -134,6 +141,8 @@ OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
     "neck:pan": {"channels": 4},
     "neck:select": {"keep": ["stage1", -1]},
     "bottleneck:conv1x1": {"out_channels": 4},
+    "head:deeplab": {"channels": 4, "rates": [1, 2]},
+    "head:fcn": {"channels": 4},
 }
 """What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
 

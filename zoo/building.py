@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.builder import compose
-from zoo.errors import FileFormatError, FingerprintError, SpecError, UnknownNameError, ZooError
+from zoo.budget import Budget
+from zoo.builder import assemble, compose
+from zoo.errors import (
+    FileFormatError,
+    FingerprintError,
+    KeymapError,
+    SeveralWeightsError,
+    SpecError,
+    UnknownNameError,
+    ZooError,
+)
 from zoo.model import Model
-from zoo.spec import Source, merge, normalise, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
+from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import read, read_verified
-from zoo.weights.transfer import transfer
+from zoo.weights.transfer.changes import Changes
+from zoo.weights.transfer.transfer import transfer
+
+if TYPE_CHECKING:
+    from zoo.weights.migration.report import MigrationReport
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -94,20 +110,43 @@ def build(
             return compose(merged)
         path, checkpoint = _weights(spec, weights)
         parsed = parse(merged)
-        before, after = _spec_of(checkpoint, plain), parsed.dump()
-        replaced = {kind: why for kind in _named(changes) if (why := _replaced(kind, before, after))}
-        anew = {**replaced, **dict.fromkeys(fresh, "asked for")}
-        on_purpose = {*anew, *_places(changes)}
-        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
-        channels = (before.get("input") or {}).get("channels", parsed.input.channels)
-        return transfer(
-            parsed,
-            checkpoint,
-            path,
-            changed={kind: _told(kind, before, after) for kind in _named(changes) if kind != "input"},
-            fresh=anew,
-            channels=channels if channels != parsed.input.channels else None,
-        )
+        intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
+        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
+        checkpoint, told = _at_home(checkpoint, path, parsed, plain)
+        if told is not None and isinstance(spec, str):
+            told = replace(told, target=f"{spec} ({told.target})")
+        model = transfer(parsed, checkpoint, path, intended)
+        model.migration = told
+        return model
+
+
+def _at_home(
+    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, plain: Mapping[str, Any]
+) -> tuple[Checkpoint, MigrationReport | None]:
+    """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
+    if checkpoint.artifact is not None:
+        return checkpoint, None
+    failure: ZooError | None = None
+    for each in _specs(parsed, plain):
+        model = assemble(each, "meta", initialise=False, budget=Budget.of_machine())
+        try:
+            named, told = recognised(checkpoint, each, model, path)
+        except (KeymapError, SeveralWeightsError) as error:
+            failure = failure or error
+            continue
+        if told.proven:
+            return named, told
+    if failure is not None:
+        raise failure
+    return checkpoint, None
+
+
+def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:
+    yield parsed
+    with suppress(SpecError):  # it needs the changes to be complete
+        before = parse(plain)
+        if before.dump() != parsed.dump():
+            yield before
 
 
 def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
@@ -123,42 +162,12 @@ def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
     return names
 
 
-def _named(changes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the parts that changes are about."""
-    return list(dict.fromkeys(kind for change in changes for kind in change))
-
-
-def _places(changes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the places in the spec that changes are about."""
-    for change in changes:
-        for kind, what in change.items():
-            yield from [f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind]
-
-
 def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the spec that weights are of: what they say or, if they do not, what was built before it was changed."""
     try:
         return normalise(checkpoint.artifact.spec if checkpoint.artifact else plain)
     except SpecError:
         return {}  # it needs what is not here, or needs the changes to be complete
-
-
-def _replaced(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return how a part became another component, or nothing if it did not."""
-    old, new = (spec.get(kind) for spec in (before, after))
-    if kind not in kinds.PARTS or not before or (old or {}).get("type") == (new or {}).get("type"):
-        return ""
-    return f"{kind} {old['type'] if old else 'none'} → {new['type'] if new else 'none'}"
-
-
-def _told(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return in words what changed in a part."""
-    old, new = (spec.get(kind) or {} for spec in (before, after))
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    plain = [key for key in keys if not any(isinstance(each.get(key), Mapping) for each in (old, new))]
-    if not before or not plain:
-        return f"{kind} was changed"
-    return ", ".join(f"{kind}.{key} {old.get(key, 'none')} → {new.get(key, 'none')}" for key in plain)
 
 
 def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:

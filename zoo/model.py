@@ -22,7 +22,7 @@ from zoo.record import Record
 
 if TYPE_CHECKING:
     from zoo.weights.migration.report import MigrationReport
-    from zoo.weights.transfer import Transfer
+    from zoo.weights.transfer.report import Transfer
 
 
 @contextmanager

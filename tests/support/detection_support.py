@@ -1,22 +1,14 @@
-"""torchvision's detectors without their resizing and normalising, so that they see the very input that ours see."""
+"""What tests of detection share: maps in the place of a backbone, numbers of theirs, and detections that are equal."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
 import torch
+from exactness import unprepared
 from torch import nn
-from torchvision.models.detection.image_list import ImageList
 
-
-class AsItIs(nn.Module):
-    """In the place of torchvision's transform: batches go in and boxes come out as they are."""
-
-    def forward(self, images, targets=None):
-        return ImageList(torch.stack(list(images)), [tuple(image.shape[-2:]) for image in images]), targets
-
-    def postprocess(self, result, image_shapes, original_image_sizes):
-        return result
+__all__ = ["Given", "copied", "equal_detections", "unprepared"]
 
 
 class Given(nn.Module):
@@ -28,12 +20,6 @@ class Given(nn.Module):
 
     def forward(self, x: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
         return OrderedDict((str(i), m) for i, m in enumerate(self.maps))
-
-
-def unprepared(detector: nn.Module) -> nn.Module:
-    """Take the preparation out of a detector of torchvision's."""
-    detector.transform = AsItIs()
-    return detector
 
 
 def copied(ours: nn.Module, theirs: nn.Module) -> None:

@@ -14,7 +14,7 @@ import zoo
 from zoo import kinds
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, ZooError
 from zoo.features import Feature
-from zoo.weights.transfer import adapted
+from zoo.weights.transfer.channels import adapted
 
 X = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(5))
 
@@ -160,6 +160,40 @@ def test_auxiliary_heads_come_and_go(digits: zoo.Model, tmp_path: Path) -> None:
     assert torch.equal(without(X), digits(X))
 
 
+def test_a_component_within_a_head_that_becomes_another_takes_nothing_either(tmp_path: Path) -> None:
+    linear = {"type": "linear", "num_classes": 4}
+    spec = zoo.build("resnet-lite", head={"type": "multi", "heads": {"a": linear, "b": linear}}).spec
+    branch = {"type": "branch", "neck": "gap", "head": linear}
+    spec["aux"] = {"stage1": {"head": branch}, "stage2": {"head": branch}}
+    path = zoo.save(zoo.build(spec), tmp_path / "multi.pt")
+    kinds.heads.register("twin", Twin)
+    try:
+        twin = {"type": "twin", "num_classes": 4}
+        model = zoo.build(
+            spec,
+            weights=path,
+            head={"heads": {"a": linear, "b": twin}},
+            aux={"stage2": {"head": {**branch, "head": twin}}},
+        )
+    finally:
+        kinds.heads.unregister("twin")
+    found = {change.name.rpartition(".fc.")[0]: change.reason for change in model.transfer.reinitialised}
+    assert found == {
+        "head.heads.a": "head.heads.b linear → twin",
+        "head.heads.b": "head.heads.b linear → twin",
+        "aux.stage2.head": "aux.stage2.head.head linear → twin",
+    }
+
+
+def test_another_norm_starts_no_convolution_anew(digits: zoo.Model) -> None:
+    norm = {"type": "group", "groups": 4}
+    model = zoo.build("resnet-lite", weights="digits", backbone={"norm": norm})
+    assert same(model, digits, "backbone.conv1", "backbone.layer1.0.conv1", "head")
+    assert {change.name.rpartition(".")[2] for change in model.transfer.dropped} == {
+        "running_mean", "running_var", "num_batches_tracked",
+    }  # fmt: skip
+
+
 def test_a_file_in_half_precision_gets_a_head_in_half_precision(tmp_path: Path) -> None:
     path = zoo.save(zoo.build("resnet-lite", weights="digits"), tmp_path / "half.pt", dtype="bfloat16")
     model = zoo.build("resnet-lite", weights=path, num_classes=2)
@@ -225,6 +259,44 @@ def test_what_has_no_convolution_on_the_input_is_refused_or_fresh(tmp_path: Path
     assert {change.name.split(".")[0] for change in model.transfer.reinitialised} == {"backbone"}
 
 
+def test_backbones_of_other_libraries_are_adapted_too(tmp_path: Path) -> None:
+    spec = {"input": {"size": [64, 64]}, "backbone": {"type": "timm:resnet10t"}}
+    model = zoo.build(spec).eval()
+    grey = zoo.build(spec, weights=zoo.save(model, tmp_path / "timm.pt"), in_channels=1)
+    assert [change.name for change in grey.transfer.adapted] == ["backbone.network.conv1.0.weight"]
+    x = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(grey(x)[-1], model(x.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-5)
+
+
+class Tied(nn.Module):
+    """A head whose second tensor is its first, and one that is not."""
+
+    def __init__(self, in_channels: int, num_classes: int, tie: bool = True) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(in_channels, in_channels), nn.Linear(in_channels, in_channels)
+        if tie:
+            self.second.weight = self.first.weight
+        self.out = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.out(self.second(self.first(features[-1])))
+
+
+def test_ties_stay_where_the_model_has_them(tmp_path: Path) -> None:
+    kinds.heads.register("tied", Tied)
+    try:
+        model = zoo.build("resnet-lite", head={"type": "tied", "num_classes": 4})
+        for suffix in ("pt", "safetensors"):
+            path = zoo.save(model, tmp_path / f"tied.{suffix}")
+            other = zoo.build(model.spec, weights=path, num_classes=3)
+            assert other.head.first.weight is other.head.second.weight
+            assert torch.equal(other.head.first.weight, model.head.first.weight)
+            anew = zoo.build(model.spec, weights=path, fresh="head")
+            assert anew.head.first.weight is anew.head.second.weight
+    finally:
+        kinds.heads.unregister("tied")
+
+
 class Strange(nn.Module):
     """A backbone whose ``way`` decides how its first layers take the input."""
 
@@ -233,6 +305,8 @@ class Strange(nn.Module):
         self.way = way
         groups = in_channels if way == "depthwise" else 1
         self.first = nn.Conv2d(in_channels, 6, 3, padding=1, groups=groups)
+        if way == "normed":
+            self.first = nn.utils.parametrizations.weight_norm(self.first)
         self.second = nn.Conv2d(in_channels if way == "two" else 6, 6, 3, padding=1)
         self.features = (Feature("all", 6, 1),)
 
@@ -241,7 +315,7 @@ class Strange(nn.Module):
         return (first + self.second(x) if self.way == "two" else self.second(first),)
 
 
-@pytest.mark.parametrize("way", ["plain", "two", "depthwise"])
+@pytest.mark.parametrize("way", ["plain", "two", "depthwise", "normed"])
 def test_the_convolution_of_a_plugin_is_found_if_there_is_one(way: str, tmp_path: Path) -> None:
     kinds.backbones.register("strange", Strange)
     try:

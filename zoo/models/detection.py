@@ -24,13 +24,7 @@ FCOS_RESNET50_FPN = _detector({"type": "anchor_point"})
 
 TINY_DET = {
     "input": {"channels": 1, "size": [64, 64]},
-    "backbone": {
-        "type": "resnet_lite",
-        "layers": [1, 1, 1],
-        "width": 16,
-        "stem": "3x3",
-        "out_indices": [1, 2],
-    },
+    "backbone": {"type": "resnet_lite", "layers": [1, 1, 1], "width": 32},
     "neck": {"type": "fpn", "channels": 32},
-    "head": {"type": "anchor_point", "num_classes": 10, "depth": 2},
+    "head": {"type": "anchor_point", "num_classes": 10, "depth": 1},
 }

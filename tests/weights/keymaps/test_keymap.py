@@ -294,7 +294,9 @@ def test_listing_keymaps_imports_neither_them_nor_torch(python) -> None:
         "import sys; from zoo.kinds import keymaps; print(keymaps.names(), 'torch' in sys.modules, "
         "[m for m in sys.modules if 'keymap' in m])"
     )
-    assert done.stdout == "['timm', 'torchvision'] False []\n", done.stderr
+    assert done.stdout == (
+        "['segmentation_models_pytorch', 'segmentation_models_pytorch_encoder', 'timm', 'torchvision'] False []\n"
+    ), done.stderr
 
 
 def test_a_missing_counter_is_filled_in_and_a_missing_weight_is_not(theirs: dict[str, torch.Tensor]) -> None:
