@@ -207,7 +207,10 @@ def _report(
             "the same"
         )
     alignment = Alignment(
-        found.origins, graph.producer, sum(layer.nodes for layer in sides.file.layers[1:]), tuple(notes)
+        found.origins,
+        graph.producer,
+        sum(layer.nodes for layer in sides.file.layers if layer.kind not in ("input", "output")),
+        tuple(notes),
     )
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),
