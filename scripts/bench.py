@@ -14,6 +14,7 @@ import timm
 import torch
 import torchvision
 from bench_pairs import Row, print_pairs, process
+from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 
@@ -36,7 +37,20 @@ def running(name: str, size: int) -> Row:
     return Row(f"forward {name} 1×3×{size}×{size}", ("zoo", run(ours)), ("torchvision", run(peer)), rounds=31)
 
 
-GROUPS = ("list", "build", "load", "convert", "export", "fingerprint", "forward", "memory", "registry")
+def planning(name: str) -> Row:
+    """Tell the anatomy of a model from its name; the peer counts operations alone."""
+
+    def count() -> int:
+        with torch.device("meta"):
+            peer = torchvision.models.get_model(name, weights=None).eval()
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                peer(torch.empty(1, 3, 224, 224))
+        return counter.get_total_flops()
+
+    return Row(f"plan {name}", (f"zoo.plan({name!r})", lambda: zoo.plan(name)), ("FlopCounterMode", count))
+
+
+GROUPS = ("list", "build", "plan", "load", "convert", "export", "fingerprint", "forward", "memory", "registry")
 
 
 def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
@@ -49,6 +63,8 @@ def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
     if "build" in groups:
         for name in ("resnet18", "vgg16"):
             yield from building(name)
+    if "plan" in groups:
+        yield planning("resnet152")
     yield from bench_weights.rows(groups, folder)
     if "forward" in groups:
         for name in ("resnet18", "resnet50"):

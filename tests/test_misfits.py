@@ -20,7 +20,7 @@ HALVED = {1: "4", 2: "4×3", 3: "2×4×3"}
 TAKE_MAPS: dict[str, list[dict[str, Any]]] = {
     "neck": [{"type": t} for t in ("adaptive_pool", "aspp", "concat", "fpn", "gap", "gem", "gmp", "pan")],
     "bottleneck": [{"type": "conv1x1"}],
-    "head": [{"type": t, "num_classes": 3} for t in ("deeplab", "fcn")],
+    "head": [{"type": t, "num_classes": 3} for t in ("anchor_box", "anchor_point", "deeplab", "fcn")],
 }
 TAKE_VECTORS: dict[str, list[dict[str, Any]]] = {
     "bottleneck": [{"type": t} for t in ("linear", "low_rank", "mlp")],
@@ -66,6 +66,18 @@ def test_an_input_of_other_dimensions_than_the_backbone_is_told_with_both(backbo
         zoo.build({"input": {"channels": 1, "size": SIZES[dims]}, "backbone": backbone, "neck": "gap"})
     assert str(raised.value).startswith(f"spec.backbone ({backbone}) after the input: found an input of size ")
     assert f"{SIZES[dims]}, {dims}-dimensional; expected height and width, two numbers" in str(raised.value)
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+@pytest.mark.parametrize("head", ["anchor_box", "anchor_point"])
+def test_what_finds_objects_in_images_refuses_signals_and_volumes(head: str, dims: int) -> None:
+    spec = {"input": {"channels": 1, "size": SIZES[dims]}, "backbone": {**IMAGES, "dims": dims}, "neck": "fpn"}
+    with pytest.raises(ShapeError) as raised:
+        zoo.build({**spec, "head": {"type": head, "num_classes": 3}})
+    halves = "×".join(str(n // 2) for n in SIZES[dims])
+    assert str(raised.value) == (
+        f"spec.head ({head}) after neck fpn: found the map 'stage1' (256×{halves}); expected maps with height and width"
+    )
 
 
 @pytest.mark.parametrize("dims", [1, 3])

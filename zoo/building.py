@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
@@ -112,6 +113,8 @@ def build(
         intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
         checkpoint, told = _at_home(checkpoint, path, parsed, plain)
+        if told is not None and isinstance(spec, str):
+            told = replace(told, target=f"{spec} ({told.target})")
         model = transfer(parsed, checkpoint, path, intended)
         model.migration = told
         return model

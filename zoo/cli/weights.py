@@ -75,15 +75,16 @@ def convert(
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path(), required=False)
 @click.option("--spec", metavar="NAME|FILE", help="What a file holds, where neither says so itself.")
+@click.option("--keymap", metavar="NAME", help="The library whose names a file has; all are tried unless given.")
 @_json
-def verify(a: str, b: str | None, spec: str | None, as_json: bool) -> None:
+def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json: bool) -> None:
     """Tell whether the weights files A and B are the same: tensors bit for bit, and what they compute.
 
     With A alone: whether its tensors are those that its fingerprint was made of. The exit code is 1 if not.
     """
     from zoo.weights.verification.verify import verify as verify_files
 
-    report = verify_files(a, b, spec=spec)
+    report = verify_files(a, b, spec=spec, keymap=keymap)
     if as_json:
         tables.print_json(report.to_json())
     else:

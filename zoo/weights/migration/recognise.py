@@ -96,6 +96,28 @@ def recognised(
     return checkpoint, _report(checkpoint, parsed, path, len(state))
 
 
+def unwrapped(checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor]) -> Checkpoint:
+    """Return a checkpoint without what was wrapped around its names, if it then has just the expected tensors.
+
+    Args:
+        checkpoint: what is in a file.
+        expected: the tensors of a module.
+    """
+    state = checkpoint.state_dict()
+    for peeled in peelings(state):
+        if peeled.prefixes and same_shapes({shown: state[n] for n, shown in peeled.names.items()}, expected):
+            return _peeled(checkpoint, peeled)
+    return checkpoint
+
+
+def _peeled(checkpoint: Checkpoint, peeled: Peeled) -> Checkpoint:
+    shown = peeled.names
+    tensors = {shown[name]: tensor for name, tensor in checkpoint.tensors.items() if name in shown}
+    aliases = {shown[alias]: shown[first] for alias, first in checkpoint.aliases.items()}
+    order = tuple(shown[name] for name in checkpoint.order if name in shown)
+    return Checkpoint(tensors, aliases, order=order, unwrapping=_unwrapped(checkpoint, peeled))
+
+
 def unvalued(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor without its values, so that what is done to its shape can be tried; an odd one as it is."""
     plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
@@ -171,10 +193,7 @@ def _renamed(
     report = replace(report, proofs=(Proof(claim),), uncertain=(_UNTOLD, *untried))
     shown = way.peeled.names
     if way.plan is None:
-        tensors = {shown[name]: t for name, t in checkpoint.tensors.items() if name in shown}
-        aliases = {shown[alias]: shown[first] for alias, first in checkpoint.aliases.items()}
-        order = tuple(shown[name] for name in checkpoint.order if name in shown)
-        return Checkpoint(tensors, aliases, order=order, unwrapping=unwrapping), report
+        return _peeled(checkpoint, way.peeled), report
     translated, wrong = apply_plan(way.plan, {shown[name]: t for name, t in state.items() if name in shown})
     keymap = " and ".join(way.keymaps)
     if wrong:
