@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import exactness
 import pytest
 import torch
 from tests_support import PLUGINS, pip_install
@@ -25,19 +26,7 @@ def seeded() -> None:
 def randomise() -> Callable[[nn.Module], nn.Module]:
     """Fill every parameter and buffer, BatchNorm statistics included, with random numbers of a sane size."""
 
-    def fill(module: nn.Module) -> nn.Module:
-        with torch.no_grad():
-            for name, tensor in module.state_dict().items():
-                if name.endswith("running_var"):
-                    tensor.uniform_(0.5, 2.0)
-                elif tensor.is_floating_point():
-                    fan_in = tensor[0].numel() if tensor.dim() > 1 else 16
-                    tensor.normal_(0.0, fan_in**-0.5)
-                else:
-                    tensor.random_(0, 1000)
-        return module
-
-    return fill
+    return exactness.randomise
 
 
 def run_python(code: str, *paths: Path, **environment: str) -> subprocess.CompletedProcess[str]:

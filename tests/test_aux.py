@@ -167,6 +167,8 @@ def test_weights_with_aux_go_into_a_model_without_it_if_that_is_said(tmp_path: P
 def test_they_can_be_frozen_and_have_a_learning_rate_as_parts_have() -> None:
     model = zoo.build(SPEC)
     assert [group["name"] for group in model.param_groups(aux={"lr": 0.1})] == ["backbone", "head", "aux"]
+    rates = {group["name"]: group["lr"] for group in model.param_groups(lr=0.4, layer_decay=0.5)}
+    assert rates == {"backbone.stage1": 0.1, "backbone.stage2": 0.2, "head": 0.4, "aux": 0.4}
     model.freeze("aux.stage1")
     assert not any(p.requires_grad for p in model.aux["stage1"].parameters())
     assert all(p.requires_grad for p in model.aux["pooled"].parameters())

@@ -10,6 +10,7 @@ from zoo import builder, kinds
 from zoo.builder import compose
 from zoo.errors import PartError, ShapeError, ZooError
 from zoo.spec import named
+from zoo.weights.checkpoint import output_ports
 
 RESNET = {"type": "resnet_lite", "layers": [1, 1], "width": 8}
 LINEAR = {"type": "linear", "num_classes": 5}
@@ -27,10 +28,11 @@ def test_features_say_what_comes_out_of_every_part(name: str) -> None:
             if part is not None:
                 values = values if part is model.backbone else part(values)
                 assert [tuple(v.shape) for v in values] == [(2, f.channels, *f.size) for f in part.features]
-        found = model(x)
-        if isinstance(found, torch.Tensor):
-            assert tuple(found.shape[:2]) == (2, model.spec["head"]["num_classes"])
-            assert list(found.shape[2:]) in ([], size)
+        outputs = torch.utils._pytree.tree_leaves(model(x))
+    for output, port in zip(outputs, output_ports(model), strict=True):
+        assert len(output.shape) == len(port.shape)
+        # A word stands for any length.
+        assert all(isinstance(d, str) or d == n for n, d in zip(output.shape, port.shape, strict=True))
 
 
 @pytest.mark.parametrize(

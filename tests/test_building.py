@@ -71,14 +71,12 @@ def test_unknown_models_and_weights_are_answered_with_what_there_is() -> None:
         zoo.build("resnet18", weights="imagenet")
 
 
-def test_weights_that_do_not_fit_are_an_error_with_both_shapes() -> None:
+def test_weights_that_do_not_fit_are_an_error_with_both_shapes_and_what_to_do() -> None:
     with pytest.raises(TensorMismatchError) as caught:
-        zoo.build("lenet", num_classes=62, weights="digits")
-    assert caught.value.different == (
-        "head.fc.weight float32[10, 84] for float32[62, 84]",
-        "head.fc.bias float32[10] for float32[62]",
-    )
+        zoo.build("lenet", bottleneck={"hidden": [120, 60]}, weights="digits")
+    assert caught.value.different == ("head.fc.weight float32[10, 84] for float32[10, 60]",)
     assert (caught.value.missing, caught.value.unexpected) == ((), ())
+    assert str(caught.value).endswith("; fresh=['head'] starts it anew")
 
 
 def test_a_short_cut_that_a_model_has_no_use_for_is_an_error() -> None:

@@ -8,7 +8,14 @@ import pytest
 
 from zoo import testing
 
+_ENCODERS: list[dict[str, object]] = [  # no model with a name is a backbone alone
+    {"spec": {"backbone": {"type": "resnet_lite", "layers": [1, 1], "width": 8}}},
+    {"spec": {"backbone": {"type": "vgg_lite", "layers": [1, 2], "channels": [4, 8], "norm": "batch"}}},
+]
+
 VARIANTS: dict[str, list[dict[str, object]]] = {
+    "keymap:segmentation_models_pytorch": _ENCODERS,
+    "keymap:segmentation_models_pytorch_encoder": _ENCODERS,
     "backbone:lenet": [
         {},
         {"channels": [4, 8, 12], "kernel_size": 3, "norm": "batch", "pool": "max"},
@@ -79,6 +86,11 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"rank": 2, "out_features": 8, "norm": "batch", "activation": "identity", "dropout": 0.1, "bias": False},
     ],
     "bottleneck:mlp": [{}, {"hidden": [8, 4], "norm": "layer", "activation": "softplus"}],
+    "head:anchor_box": [
+        {"num_classes": 3, "depth": 1},
+        {"num_classes": 2, "anchor_sizes": [[8], [16], [32]], "ratios": [1.0], "norm": "batch", "activation": "silu"},
+    ],
+    "head:anchor_point": [{"num_classes": 3, "depth": 1}, {"num_classes": 2, "norm": "none", "prior": 0.1}],
     "head:cosine": [{"num_classes": 3}, {"num_classes": 2, "scale": 16.0, "learned": False, "init": "normal"}],
     "head:branch": [
         {
@@ -129,6 +141,8 @@ OF_ANY_DIMENSION: dict[str, dict[str, object]] = {
     "neck:pan": {"channels": 4},
     "neck:select": {"keep": ["stage1", -1]},
     "bottleneck:conv1x1": {"out_channels": 4},
+    "head:deeplab": {"channels": 4, "rates": [1, 2]},
+    "head:fcn": {"channels": 4},
 }
 """What takes signals and volumes as it takes images, without being told so: it is checked with them too."""
 
@@ -146,7 +160,8 @@ def cases() -> list:
 
     def is_long(case: testing.Case) -> bool:
         if case.dims is not None:
-            return case.check not in {"features", "strides", "gradients", "weights-onnx"}
+            written = case.name not in {"flatten", "gap", "gmp", "identity", "select"}  # these have no weights
+            return case.check not in {"features", "strides", "gradients", *(["weights-onnx"] if written else [])}
         return (case.check not in QUICK and case.label not in ("", "-0")) or case.name == "pth"
 
     every = testing.cases("zoo-torch", parameters=VARIANTS)

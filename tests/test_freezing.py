@@ -8,8 +8,11 @@ from torch import nn
 
 import zoo
 from zoo import kinds
+from zoo.builder import compose
 from zoo.errors import PartError, UnknownNameError
 from zoo.features import Feature
+from zoo.sources import stages
+from zoo.spec import named
 
 
 @pytest.fixture
@@ -118,6 +121,20 @@ def test_finding_stages_leaves_no_trace_in_the_model(model: zoo.Model) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
+
+
+QUICK = {"lenet", "mlp", "r3d_18", "resnet-lite", "resnet18_1d", "tiny-seg", "vgg11_bn"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in zoo.list_models()]
+)
+def test_every_parameter_of_a_backbone_is_of_one_stage(name: str) -> None:
+    model = compose(named(name), "meta")
+    found = stages(model, "backbone")
+    assert list(found) == [feature.name for feature in model.backbone.features]
+    parameters = [name for stage in found.values() for name in stage.parameters]
+    assert sorted(parameters) == sorted(n for n, _ in model.named_parameters() if n.startswith("backbone."))
 
 
 class Looking(nn.Module):

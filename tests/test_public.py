@@ -39,8 +39,8 @@ def test_the_test_above_can_fail(python) -> None:
 def test_the_public_surface_is_this_list() -> None:
     assert zoo.__all__ == [
         "__version__", "Feature", "Model", "Preprocessing", "Record", "ZooError", "build", "convert", "describe",
-        "extract", "fingerprint", "inspect", "list_components", "list_models", "list_weights", "load", "load_into",
-        "normalise", "plan", "plan_load", "predict", "save", "schema", "verify",
+        "extract", "fingerprint", "identify", "inspect", "list_components", "list_models", "list_weights", "load",
+        "load_into", "normalise", "plan", "plan_load", "predict", "save", "schema", "verify",
     ]  # fmt: skip
     assert all(getattr(zoo, name) is not None for name in zoo.__all__)
     assert set(zoo.__all__) <= set(dir(zoo))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from zoo.weights.inspection import inspect as inspect
     from zoo.weights.into import load_into as load_into
     from zoo.weights.into import plan_load as plan_load
+    from zoo.weights.migration.identify import identify as identify
     from zoo.weights.reading import fingerprint as fingerprint
     from zoo.weights.verification.verify import verify as verify
 
@@ -49,6 +50,7 @@ _HOMES = {
     "describe": "zoo.catalogue",
     "extract": "zoo.extraction",
     "fingerprint": "zoo.weights.reading",
+    "identify": "zoo.weights.migration.identify",
     "inspect": "zoo.weights.inspection",
     "list_components": "zoo.catalogue",
     "list_models": "zoo.catalogue",

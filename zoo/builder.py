@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -47,7 +47,12 @@ def compose(spec: Spec, device: torch.device | str | None = None) -> Model:
 
 
 def assemble(
-    parsed: ParsedSpec, device: torch.device | str, *, initialise: bool = True, budget: Budget | None = None
+    parsed: ParsedSpec,
+    device: torch.device | str,
+    *,
+    initialise: bool = True,
+    budget: Budget | None = None,
+    only: Container[str] | None = None,
 ) -> Model:
     """Build the parts of a checked spec one after the other on a device, each told what the one before gives.
 
@@ -56,6 +61,7 @@ def assemble(
         device: where the weights go.
         initialise: False where the weights are about to be replaced, so that a part need not find good ones.
         budget: how large the model may become; None where this spec was composed before.
+        only: the parts to build there, ``"head"``; the others are built on the meta device. None means all.
 
     Raises:
         ShapeError: two parts do not fit.
@@ -70,8 +76,12 @@ def assemble(
     with torch.device(device):
         for part in parsed.parts:
             where = f"{part.where} after {before}"
-            with meter.watching(where, trusted=bool(part.entry.namespace)) if meter else nullcontext():
-                module = modules[part.kind] = _build_part(part, features, before, initialise)
+            real = only is None or part.kind in only
+            with (
+                meter.watching(where, trusted=bool(part.entry.namespace)) if meter else nullcontext(),
+                nullcontext() if real else torch.device("meta"),
+            ):
+                module = modules[part.kind] = _build_part(part, features, before, initialise and real)
             if part.kind == "head":
                 break
             given[part.kind] = features = output_features(module) or ()
@@ -81,8 +91,13 @@ def assemble(
             taps[aux.name] = _tap(aux, given)
             feature = given[aux.part][taps[aux.name][1]]
             where = f"{aux.head.where} on {aux.feature}"
-            with meter.watching(where, trusted=bool(aux.head.entry.namespace)) if meter else nullcontext():
-                extra[aux.name] = _build_part(aux.head, (feature,), f"{aux.part} feature {feature.name}", initialise)
+            real = only is None or kinds.AUX in only
+            with (
+                meter.watching(where, trusted=bool(aux.head.entry.namespace)) if meter else nullcontext(),
+                nullcontext() if real else torch.device("meta"),
+            ):
+                source = f"{aux.part} feature {feature.name}"
+                extra[aux.name] = _build_part(aux.head, (feature,), source, initialise and real)
     if meter is not None:
         weighed = {part.where: modules[part.kind] for part in parsed.parts if part.kind in modules}
         meter.weigh({**weighed, **{aux.head.where: extra[aux.name] for aux in parsed.aux}})

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.builder import compose
-from zoo.errors import FileFormatError, FingerprintError, UnknownNameError
+from zoo.budget import Budget
+from zoo.builder import assemble, compose
+from zoo.errors import (
+    FileFormatError,
+    FingerprintError,
+    KeymapError,
+    SeveralWeightsError,
+    SpecError,
+    UnknownNameError,
+    ZooError,
+)
 from zoo.model import Model
-from zoo.spec import Source, merge, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
+from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import read, read_verified
-from zoo.weights.rebuilding import rebuild
+from zoo.weights.transfer.changes import Changes
+from zoo.weights.transfer.transfer import transfer
+
+if TYPE_CHECKING:
+    from zoo.weights.migration.report import MigrationReport
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -38,8 +54,14 @@ def build(
     bottleneck: Change = _AS_IT_IS,
     head: Change = _AS_IT_IS,
     aux: Mapping[str, Any] | None = _AS_IT_IS,
+    fresh: str | Iterable[str] = (),
 ) -> Model:
     """Build a model.
+
+    Trained weights go into a changed model, too: what is not changed is kept, and has to fit; of a part that this call
+    changes, a tensor that fits is kept and one that does not starts anew, by the component's own initialiser; a part
+    that becomes another component starts anew altogether. With another number of input channels the first convolution
+    is adapted: summed for one channel, repeated and scaled for more. ``model.transfer`` tells all of it.
 
     Args:
         spec: the name of a model, a spec dict, or a spec file: ``.json``, ``.toml``, ``.yaml`` or ``.yml``.
@@ -53,9 +75,11 @@ def build(
         bottleneck: the same; None removes the part.
         head: the same; None removes the part, and the model returns features.
         aux: changes to auxiliary heads by name; None removes all of them.
+        fresh: parts that take nothing from ``weights``, ``"head"`` or several: for other classes of the same number, or
+            because a part before them changed.
 
     Returns:
-        The model: in training mode with fresh weights, in evaluation mode with trained ones.
+        The model: in training mode if any of its weights are fresh, in evaluation mode if all are trained ones.
 
     Raises:
         UnknownNameError: there is no such model, or there are no such weights for it.
@@ -69,7 +93,11 @@ def build(
     >>> model = build("lenet", num_classes=62)
     >>> sum(p.numel() for p in model.parameters())
     66126
+    >>> model = build("lenet", weights="digits", num_classes=62)
+    >>> [change.name for change in model.transfer.reinitialised], len(model.transfer.kept), model.training
+    (['head.fc.weight', 'head.fc.bias'], 8, True)
     """
+    fresh = _parts(fresh, weights)
     stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
     changes = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
     if in_channels is not None:
@@ -82,14 +110,64 @@ def build(
             return compose(merged)
         path, checkpoint = _weights(spec, weights)
         parsed = parse(merged)
-        on_purpose = {
-            place
-            for change in changes
-            for kind, what in change.items()
-            for place in ([f"{kind}.{key}" for key in what] if isinstance(what, Mapping) else [kind])
-        }
-        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", on_purpose)
-        return rebuild(parsed, checkpoint, path)
+        intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
+        refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
+        checkpoint, told = _at_home(checkpoint, path, parsed, plain)
+        if told is not None and isinstance(spec, str):
+            told = replace(told, target=f"{spec} ({told.target})")
+        model = transfer(parsed, checkpoint, path, intended)
+        model.migration = told
+        return model
+
+
+def _at_home(
+    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, plain: Mapping[str, Any]
+) -> tuple[Checkpoint, MigrationReport | None]:
+    """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
+    if checkpoint.artifact is not None:
+        return checkpoint, None
+    failure: ZooError | None = None
+    for each in _specs(parsed, plain):
+        model = assemble(each, "meta", initialise=False, budget=Budget.of_machine())
+        try:
+            named, told = recognised(checkpoint, each, model, path)
+        except (KeymapError, SeveralWeightsError) as error:
+            failure = failure or error
+            continue
+        if told.proven:
+            return named, told
+    if failure is not None:
+        raise failure
+    return checkpoint, None
+
+
+def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:
+    yield parsed
+    with suppress(SpecError):  # it needs the changes to be complete
+        before = parse(plain)
+        if before.dump() != parsed.dump():
+            yield before
+
+
+def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
+    names = (fresh,) if isinstance(fresh, str) else tuple(fresh)
+    known = (*kinds.PARTS, kinds.AUX)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("part", name, known, nearest(name, known))
+    if names and weights is None:
+        raise ZooError(
+            f"found fresh={list(names)!r} without weights; expected weights=…, or none of both: all is fresh"
+        )
+    return names
+
+
+def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec that weights are of: what they say or, if they do not, what was built before it was changed."""
+    try:
+        return normalise(checkpoint.artifact.spec if checkpoint.artifact else plain)
+    except SpecError:
+        return {}  # it needs what is not here, or needs the changes to be complete
 
 
 def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:

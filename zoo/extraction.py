@@ -48,6 +48,10 @@ def extract(model: Model, names: str | Iterable[str]) -> Extraction:
     return Extraction(model, (names,) if isinstance(names, str) else tuple(names))
 
 
+_SLOW = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""What takes most of the time on the meta device, where it is made up of many operations."""
+
+
 @dataclass(frozen=True)
 class _Tap:
     """Where one value is taken.
@@ -223,6 +227,8 @@ class _Run:
 
         for path, module in twin.named_modules(remove_duplicate=False):
             module.training = True
+            if type(module) in _SLOW:
+                module.forward = torch.empty_like  # what it gives is as fresh
             if path:
                 module.register_forward_hook(recorder(path))
         twin(x)

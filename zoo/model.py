@@ -22,6 +22,7 @@ from zoo.record import Record
 
 if TYPE_CHECKING:
     from zoo.weights.migration.report import MigrationReport
+    from zoo.weights.transfer.report import Transfer
 
 
 @contextmanager
@@ -62,6 +63,7 @@ class Model(nn.Module):
         aux: the auxiliary heads by name, each on a feature of its own, or None.
         features: what goes into the head; without a head, what the model returns.
         migration: how a file from elsewhere became this model; None for any other.
+        transfer: what :func:`zoo.build` took from the file of its ``weights``, and what it did not; None for any other.
 
     Shape:
         ``(N, channels, *size)`` → what the head returns, ``(N, num_classes)`` for ``linear``; without a head a tuple of
@@ -75,6 +77,7 @@ class Model(nn.Module):
     head: nn.Module | None
     aux: nn.ModuleDict | None
     migration: MigrationReport | None
+    transfer: Transfer | None
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class Model(nn.Module):
         self.features = features
         self.record = record
         self.migration = None
+        self.transfer = None
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -118,7 +118,10 @@ SPECS = {
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_features_of_real_networks(name: str) -> None:
-    spec = SPECS[name]
+    compare(SPECS[name])
+
+
+def compare(spec: dict) -> None:
     model = positive(zoo.build(spec))
     shape = (spec["input"]["channels"], *spec["input"]["size"])
     compared = 0
@@ -129,6 +132,21 @@ def test_the_features_of_real_networks(name: str) -> None:
             assert seen(lambda x, n=number: model(x)[n], shape, position) == lowest_and_highest, found.name
             compared += 1
     assert compared
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("timm:cspresnet50", 420),
+        ("timm:dla34", 512),
+        ("torchvision:googlenet", 500),
+        ("torchvision:shufflenet_v2_x0_5", 480),
+        ("torchvision:squeezenet1_0", 420),
+    ],
+)
+def test_the_features_of_networks_of_other_libraries(name: str, size: int) -> None:
+    compare({"input": {"channels": 3, "size": [size, size]}, "backbone": name})
 
 
 @pytest.mark.parametrize(

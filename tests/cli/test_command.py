@@ -58,15 +58,6 @@ def test_a_misspelt_kind_is_answered_with_the_kinds() -> None:
     assert "expected at most a kind (models, backbones," in run("list", "modls", "x", fails=2).stderr
 
 
-def test_describe_tells_provider_target_signature_doc_and_features() -> None:
-    text = run("describe", "vgg_lite").stdout
-    for fact in ("zoo-torch", "zoo.backbones.vgg:VGG", "layers: tuple", "stage5: 512×7×7, stride 32", "Simonyan"):
-        assert fact in text
-    backbone = next(d for d in told("describe", "vgg_lite") if d["kind"] == "backbone")
-    assert set(backbone) == {"kind", "name", "provider", "version", "target", "signature", "doc", "features", "spec"}
-    assert backbone["features"][-1] == {"name": "stage5", "channels": 512, "stride": 32, "size": [7, 7]}
-
-
 @pytest.mark.parametrize("format_", ["pt", "safetensors", "onnx"])
 def test_inspect_tells_spec_tensors_and_sizes(format_: str, tmp_path: Path) -> None:
     model = zoo.build("lenet", weights="digits")

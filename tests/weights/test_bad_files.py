@@ -99,10 +99,10 @@ class _Bomb:
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("torch.save", r"it asks for posix\.mkdir$"),
-        (2, r"it asks for posix\.mkdir$"),
-        (4, r"it asks for posix\.mkdir$"),
-        (5, r"it asks for posix\.mkdir$"),
+        ("torch.save", r"it asks for posix\.mkdir; "),
+        (2, r"it asks for posix\.mkdir; "),
+        (4, r"it asks for posix\.mkdir; "),
+        (5, r"it asks for posix\.mkdir; "),
     ],
 )
 def test_a_pickle_with_code_is_refused_and_never_run(protocol: int | str, message: str, tmp_path: Path) -> None:
@@ -372,4 +372,4 @@ def test_a_name_in_a_pickle_is_taken_letter_for_letter(spelling: bytes, tmp_path
     (tmp_path / "x.pt").write_bytes(content.replace(b"FloatStorage", spelling))
     with pytest.raises(UnsafeFileError) as caught:
         zoo.load(tmp_path / "x.pt", spec="lenet")
-    assert caught.value.reason == f"it asks for torch.{spelling.decode()}"
+    assert caught.value.reason.startswith(f"it asks for torch.{spelling.decode()}; ")

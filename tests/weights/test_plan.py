@@ -304,7 +304,7 @@ def test_a_model_that_cannot_be_written_to_is_named(digits: Path) -> None:
 
 
 def test_a_file_of_which_no_name_fits_gets_no_pattern_for_an_answer(tmp_path: Path) -> None:
-    torch.save({f"model.{n}": t for n, t in Net().state_dict().items()}, tmp_path / "x.pt")
+    torch.save({f"{n}_of_them": t for n, t in Net().state_dict().items()}, tmp_path / "x.pt")
     with pytest.raises(TensorMismatchError, match="none of the names are the model's"):
         zoo.load_into(Net(), tmp_path / "x.pt")
 

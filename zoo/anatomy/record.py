@@ -44,6 +44,7 @@ class Output:
         name: the name of the feature; of other modules the place in what they return, empty for a tensor alone.
         shape: its shape, the batch included.
         stride: for each axis of the input, how many positions one of its own stands for; 0 along an axis that is gone.
+            It is the jump of the field, and where that is 0 though there is a map, the ratio of their sizes.
         field: for each axis of the input the receptive field; empty where it does not depend on the input.
     """
 
@@ -188,10 +189,11 @@ def output(name: str, shape: tuple[int, ...], reach: Reach | None, size: tuple[i
         return Output(name, shape, (), ())
     if len(reach.dims) > 2 and any(any(f.jumps) for dim in reach.dims[2:] for f in dim):
         reach = spread(reach, 1)  # positions that were put into channels are seen together
-    axes = range(len(size))
-    return Output(
-        name, shape, tuple(_number(reach.jump(axis)) for axis in axes), tuple(_field(reach, a, size[a]) for a in axes)
-    )
+    field = tuple(_field(reach, axis, n) for axis, n in enumerate(size))
+    is_map = len(shape) == len(size) + 2
+    ratios = [_number(Fraction(n, max(own, 1))) for n, own in zip(size, shape[2:], strict=True)] if is_map else []
+    stride = tuple(f.jump or (ratios[axis] if is_map else 0) for axis, f in enumerate(field))
+    return Output(name, shape, stride, field)
 
 
 def _field(reach: Reach, axis: int, size: int) -> Field:

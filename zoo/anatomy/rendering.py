@@ -63,10 +63,11 @@ def size(nbytes: int) -> str:
 
 
 def _modules(plan: Plan, depth: int) -> Table:
-    table = _table(("module", "output"), ("field", "parameters", "mult-adds", "kept"))
+    table = _table(("module", "output"), ("field", "params", "mult-adds", "kept"))
     for guides, node in _branches(plan.tree, depth):
         outputs = node.outputs
-        name = Text.assemble((guides, "dim"), (node.name or "model", "bold" if node.path in plan.parts else ""))
+        name = Text(no_wrap=True, overflow="ellipsis").append(guides, "dim")
+        name.append(node.name or "model", "bold" if node.path in plan.parts else "")
         name.append(f"  {node.type}" if node.path else "", "dim")
         if node.training_only:
             name.append("  in training", "italic")
@@ -130,12 +131,8 @@ def _totals(plan: Plan) -> Table:
 
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in left:
-        table.add_column(
-            name,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+    for number, name in enumerate(left):
+        table.add_column(name, no_wrap=number > 0)  # the first one gives way where the terminal is narrow
     for name in right:
         table.add_column(name, no_wrap=True, justify="right")
     return table

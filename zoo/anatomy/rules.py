@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from math import lcm
 from typing import Any
 
@@ -59,20 +60,32 @@ class Call:
         return numbers * dims if len(numbers) == 1 else numbers or (otherwise,) * dims
 
 
-def results_of(call: Call, *, pointwise: bool) -> Results:
+def results_of(call: Call) -> Results:
     """Return the reach of what an operation made.
 
     Args:
         call: the operation; at least one of its tensors depends on the input.
-        pointwise: whether torch says that it works position by position.
     """
     first = next(iter(call.reaches.values()))
     rule = _RULES.get(call.name)
     if rule is not None:
         return rule(call, first)
-    if pointwise:
+    if is_pointwise(call.name):
         return r.union(list(call.reaches.values()), call.shape)
     return r.union([r.unknown(each, call.shape) for each in call.reaches.values()], call.shape)
+
+
+@cache
+def is_pointwise(name: str) -> bool:
+    """Tell whether an operation works position by position: torch says so of most that do, if not of every variant.
+
+    >>> is_pointwise("relu_"), is_pointwise("hardswish_"), is_pointwise("mm")
+    (True, True, False)
+    """
+    plain = name.removesuffix("_")
+    packets = [getattr(torch.ops.aten, each) for each in {name, plain} if hasattr(torch.ops.aten, each)]
+    overloads = [getattr(packet, overload) for packet in packets for overload in packet.overloads()]
+    return plain in _POINTWISE or any(torch.Tag.pointwise in overload.tags for overload in overloads)
 
 
 def _convolution(call: Call, x: Reach) -> Results:
@@ -300,6 +313,18 @@ def _indexed(call: Call, _x: Reach) -> Results:
     return r.union([r.constant(each, call.shape) for each in call.reaches.values()], call.shape)
 
 
+def _copied(call: Call, _x: Reach) -> Results:
+    source = call.reaches.get(id(call.args[1]))
+    return None if source is None else r.union([source], call.shape)
+
+
+def _gated(call: Call, x: Reach) -> Results:
+    """One half of a dimension times a function of the other."""
+    dim = call.arg(1, -1) % len(x.dims)
+    half = x.shape[dim] // 2
+    return r.union([r.window(x, dim, half, 1, start, start) for start in (0, half)], call.shape)
+
+
 def _reshape(call: Call, x: Reach) -> Results:
     return r.reshape(x, call.shape)
 
@@ -315,6 +340,9 @@ def _nothing(_call: Call, _x: Reach) -> Results:
 def _named(rule: Rule, *names: str) -> dict[str, Rule]:
     return dict.fromkeys(names, rule)
 
+
+_POINTWISE = frozenset({"hardswish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward"})
+"""Those of which torch does not say so."""
 
 _RULES: Mapping[str, Rule] = {
     **_named(_convolution, "convolution", "convolution_overrideable"),
@@ -361,7 +389,9 @@ _RULES: Mapping[str, Rule] = {
     **_named(_transpose, "transpose", "t"),
     **_named(lambda call, x: _inserted(x, call.args[1] % (len(x.dims) + 1)), "unsqueeze"),
     **_named(_reshape, "view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze"),
-    **_named(_broadcast, "expand", "copy", "copy_"),
+    **_named(_broadcast, "expand"),
+    **_named(_copied, "copy", "copy_"),
+    **_named(_gated, "glu"),
     **_named(_flip, "flip"),
     **_named(_roll, "roll"),
     **_named(_unfold, "unfold"),

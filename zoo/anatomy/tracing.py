@@ -203,8 +203,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has n
             visit.backward += backward_multiply_adds(name, args, count)
         reaches = {id(t): reach for t in taken if (reach := self._reach(t)) is not None}
         if reaches:
-            pointwise = torch.Tag.pointwise in func.tags
-            found = results_of(Call(name, args, kwargs, shape, reaches), pointwise=pointwise)
+            found = results_of(Call(name, args, kwargs, shape, reaches))
             self._learn_all(tensors, found, inplace=name.endswith("_"))
         return given
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from registry.names import nearest
-from zoo.cli import authors, plugins, specs, tables, weights
+from zoo.cli import authors, describing, plugins, specs, tables, weights
 from zoo.cli.failures import Group
 
 _LISTED = {"models": "model", "backbones": "backbone", "necks": "neck", "bottlenecks": "bottleneck", "heads": "head",
@@ -55,20 +55,6 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("name")
-@_json
-def describe(name: str, as_json: bool) -> None:
-    """Tell all about the models and components called NAME: provider, target, signature, doc, features."""
-    from zoo.catalogue import describe as describe_name
-
-    found = describe_name(name)
-    if as_json:
-        tables.print_json(found)
-    else:
-        click.echo("\n\n".join(tables.description_text(each) for each in found))
-
-
-@main.command()
 @click.argument("file", type=click.Path())
 @_json
 def inspect(file: str, as_json: bool) -> None:
@@ -109,7 +95,15 @@ def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) ->
         )
 
 
-for _command in (plugins.plugins, plugins.explain, specs.schema, specs.validate, *weights.COMMANDS, *authors.COMMANDS):
+for _command in (
+    describing.describe,
+    plugins.plugins,
+    plugins.explain,
+    specs.schema,
+    specs.validate,
+    *weights.COMMANDS,
+    *authors.COMMANDS,
+):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``zoo convert`` and ``zoo verify``: files from one format to another, and proof that nothing changed."""
+"""``zoo convert``, ``zoo identify``, ``zoo verify``: weights files to other formats, what they are, and proof of it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @click.option("--to", metavar="FORMAT", help="Convert each SRC to this format: pt, safetensors, onnx or a plugin's.")
 @click.option("-o", "--output", metavar="DIR", type=click.Path(), help="With --to: where the new files go.")
 @click.option("--spec", metavar="NAME|FILE", help="What SRC holds, where it does not say so itself.")
+@click.option("--keymap", metavar="NAME", help="The library whose names SRC has; all are tried unless given.")
+@click.option("--to-keymap", metavar="NAME", help="Write a plain state dict with the names of this library.")
+@click.option("--within", metavar="PLACE", help="Which weights, where SRC holds several: ema, state_dict.teacher.")
 @click.option("--dtype", metavar="NAME", help="Change floating-point tensors: float16, bfloat16, float32, float64.")
 @click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values overflow or become zero.")
 @click.option("--shard-size", metavar="SIZE", help="safetensors: several files of at most SIZE, 2GB, and an index.")
@@ -72,20 +75,42 @@ def convert(
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path(), required=False)
 @click.option("--spec", metavar="NAME|FILE", help="What a file holds, where neither says so itself.")
+@click.option("--keymap", metavar="NAME", help="The library whose names a file has; all are tried unless given.")
 @_json
-def verify(a: str, b: str | None, spec: str | None, as_json: bool) -> None:
+def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json: bool) -> None:
     """Tell whether the weights files A and B are the same: tensors bit for bit, and what they compute.
 
     With A alone: whether its tensors are those that its fingerprint was made of. The exit code is 1 if not.
     """
     from zoo.weights.verification.verify import verify as verify_files
 
-    report = verify_files(a, b, spec=spec)
+    report = verify_files(a, b, spec=spec, keymap=keymap)
     if as_json:
         tables.print_json(report.to_json())
     else:
         click.echo(str(report))
     if not report.ok:
+        sys.exit(1)
+
+
+@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path())
+@click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
+@_json
+def identify(file: str, within: str | None, as_json: bool) -> None:
+    """Tell which models the weights FILE can be of, from its names and shapes alone.
+
+    Prefixes are taken off, the names of every keymap tried, and numbers of classes, channels, widths and depths read
+    off the shapes. The exit code is 1 if it fits none; what comes nearest is told.
+    """
+    from zoo.weights.migration.identify import identify as identify_file
+
+    found = identify_file(file, within=within)
+    if as_json:
+        tables.print_json(found.to_json())
+    else:
+        click.echo(str(found))
+    if not found.fits:
         sys.exit(1)
 
 
@@ -121,4 +146,4 @@ def _bar(*, hidden: bool) -> Iterator[tuple[Callable[[str, str], None], Callable
         yield starting, progress
 
 
-COMMANDS = (convert, verify)
+COMMANDS = (convert, identify, verify)

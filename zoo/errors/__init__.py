@@ -12,7 +12,7 @@ from registry.errors import (
     ZooError,
 )
 from zoo.errors.composition import PartError, ShapeError, SizeBudgetError, SpecError, SpecFileError
-from zoo.errors.migration import AlignmentError, KeymapError, RuleError
+from zoo.errors.migration import AlignmentError, KeymapError, RuleError, SeveralFitsError, SeveralWeightsError
 from zoo.errors.tools import CheckError, ImageError, ScaffoldError
 from zoo.errors.weights import (
     FileFormatError,
@@ -47,6 +47,8 @@ __all__ = [
     "RegistryError",
     "RuleError",
     "ScaffoldError",
+    "SeveralFitsError",
+    "SeveralWeightsError",
     "ShapeError",
     "SignatureError",
     "SizeBudgetError",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import ZooError
 from zoo.errors.weights import WeightsError
+from zoo.messages import some
 
 if TYPE_CHECKING:
     from zoo.weights.keymaps.plan import KeyProblem
@@ -62,3 +63,34 @@ class RuleError(ZooError):
         self.rule = rule
         self.reason = reason
         super().__init__(f"{rule}: {reason}")
+
+
+class SeveralWeightsError(WeightsError):
+    """A file holds the weights of several models, or of one at several times, and nobody says which are meant.
+
+    Attributes:
+        candidates: where they are; each can be asked for by ``within=``.
+        within: what was asked for, if that is none of them.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], candidates: Sequence[str], told: Sequence[str], within: str | None = None
+    ) -> None:
+        self.candidates = tuple(candidates)
+        self.within = within
+        asked = "" if within is None else f"{within!r} is none of them; "
+        pick = f"within={self.candidates[-1]!r}"
+        super().__init__(path, f"holds several sets of weights: {some(told, 10)}; {asked}say which: {pick}")
+
+
+class SeveralFitsError(WeightsError):
+    """A file fits a model in several ways that give different models, and nothing tells which is right.
+
+    Attributes:
+        ways: the ways, in words.
+    """
+
+    def __init__(self, path: str | PathLike[str], ways: Sequence[str]) -> None:
+        self.ways = tuple(ways)
+        told = "; or ".join(self.ways)
+        super().__init__(path, f"fits in {len(self.ways)} ways that are not the same: {told}; say which: keymap=")

@@ -60,6 +60,7 @@ class ProjectionHead(nn.Module):
         self.layers = linear_blocks(width, widths, norm=norm, activation=activation, dropout=0.0, init=init)
         self.fc = linear(widths[-1], out_features, bias=bias, init=init)
         self.normalize = normalize
+        self.outputs = {"projection": (out_features,)}
 
     def forward(self, vectors: tuple[torch.Tensor, ...]) -> torch.Tensor:
         projected: torch.Tensor = self.fc(self.layers(vectors[-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge, Le
 from torch import nn
 
@@ -20,7 +21,19 @@ PerAxis = int | tuple[int, ...]
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 _CONVOLUTIONS: Mapping[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_MAX_POOLS: Mapping[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+class _MaxPool1d(nn.MaxPool1d):
+    """Max pooling of signals; torch.export takes the length for a constant where its own operator is used."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)  # type: ignore[no-any-return]
+        kernel, stride, padding = (per_axis(n, 1)[0] for n in (self.kernel_size, self.stride, self.padding))
+        return nn.functional.max_pool2d(x.unsqueeze(2), (1, kernel), (1, stride), (0, padding)).squeeze(2)
+
+
+_MAX_POOLS: Mapping[int, Any] = {1: _MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVG_POOLS: Mapping[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _SIZES = {1: "a length, one number", 2: "height and width, two numbers", 3: "depth, height and width, three numbers"}
 

@@ -66,13 +66,19 @@ class AdaptivePooling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         dims = len(self.size)
-        if torch.compiler.is_exporting() and (self.pool == "max" or dims == 3):  # of these ONNX has no operator
+        if torch.compiler.is_exporting() and (self.pool == "max" or dims == 3 or _varies(x)):
+            # Of maxima and of three axes ONNX has no operator, and torch's way to average is right at one size alone.
             return pooled_by_index(x, self.size, self.pool)
         pooled: torch.Tensor = (_MAXIMA if self.pool == "max" else _AVERAGES)[dims](x, self.size)
         return pooled
 
     def extra_repr(self) -> str:
         return f"{self.pool} to {'×'.join(str(n) for n in self.size)}"
+
+
+def _varies(x: torch.Tensor) -> bool:
+    """Tell whether a graph is being made for maps of any size."""
+    return any(isinstance(n, torch.SymInt) for n in x.shape[2:])
 
 
 def pooled_by_index(x: torch.Tensor, size: tuple[int, ...], pool: PoolName) -> torch.Tensor:

@@ -146,6 +146,10 @@ def _around(kind: str, dims: int) -> tuple[dict[str, Any], ...]:
             return ({},)
         case "neck":
             return ({"backbone": maps}, {"backbone": {"type": "mlp", "hidden": [16], "dims": dims}})
+        case "head":
+            same_width = {"type": "conv1x1", "out_channels": 32}  # what a detector shares its convolutions over
+            vectors: dict[str, Any] = {"backbone": maps, "neck": {"type": "gap"}}
+            return ({"backbone": maps}, vectors, {"backbone": maps, "bottleneck": same_width})
         case _:
             return ({"backbone": maps}, {"backbone": maps, "neck": {"type": "gap"}})
 

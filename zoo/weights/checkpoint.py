@@ -14,6 +14,7 @@ from zoo.errors import FileFormatError, ZooError
 from zoo.features import AXES
 from zoo.record import Record
 from zoo.weights.fingerprint import fingerprint_of
+from zoo.weights.migration.report import Unwrapping
 from zoo.weights.strictjson import strict_json
 
 if TYPE_CHECKING:
@@ -133,12 +134,14 @@ class Checkpoint:
         aliases: for each name left out, the name under which the tensor is.
         artifact: what the file says; None for a file from elsewhere.
         order: all names in the order of ``state_dict()``, where it is known; a file may have another one.
+        unwrapping: where in the file the tensors were, if it holds more.
     """
 
     tensors: Mapping[str, torch.Tensor]
     aliases: Mapping[str, str] = field(default_factory=dict)
     artifact: Artifact | None = None
     order: Sequence[str] = ()
+    unwrapping: Unwrapping | None = None
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return all tensors by name; tied ones are the same object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -25,9 +25,10 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
-from zoo.weights.keymaps.keymap import in_our_names
+from zoo.weights.keymaps.keymap import refuse_keymap
+from zoo.weights.migration.recognise import recognised
 from zoo.weights.reading import format_of, read, read_verified
-from zoo.weights.rebuilding import fits, rebuild, type_text
+from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
 
 
@@ -95,6 +96,7 @@ def load(
     spec: Source | None = None,
     *,
     keymap: str | None = None,
+    within: str | None = None,
     verify: bool | str = False,
     dtype: str | torch.dtype | None = None,
     allow_lossy: bool = False,
@@ -105,11 +107,17 @@ def load(
     files are mapped, not read. An ONNX file from elsewhere, whose tensors may be folded and have any names, is laid
     beside the graph of the model, and proven; ``model.migration`` tells how.
 
+    A file from elsewhere is recognised, and the account of it is ``model.migration``: the weights are found in the
+    checkpoint of a training run, what wrappers put before the names is taken off, and the names of every keymap are
+    tried. It is accepted only if its tensors are those of the model one to one, with every shape.
+
     Args:
         path: a file that :func:`save` wrote, or one from elsewhere.
         spec: what the file holds, where it does not say so itself: the name of a model, a spec, or a spec file.
-        keymap: the library whose names the tensors have, if not zoo's: ``"torchvision"``, ``"timm"``, or the name of a
-            keymap that a plugin adds.
+        keymap: the library whose names the tensors have: ``"torchvision"``, ``"timm"``, or the name of a keymap that
+            a plugin adds. Unless given, ours are tried and those of every keymap.
+        within: which weights, where a file holds several: the place in a checkpoint, ``"ema"``, the beginning of the
+            names, ``"teacher"``, or both, ``"state_dict.teacher"``.
         verify: True reads every byte into memory of our own and checks the fingerprint that the file carries; a
             fingerprint checks that one, too. False maps the file and checks its structure alone: bytes that changed on
             the disk are not noticed, and whoever edits or shortens the file in place changes the model or ends the
@@ -128,6 +136,8 @@ def load(
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         MissingProviderError: it needs a component that is not installed here.
         KeymapError: the keymap cannot translate its tensors for this model.
+        SeveralWeightsError: it holds several sets of weights.
+        SeveralFitsError: its tensors fit in several ways that are not the same.
         AlignmentError: it is an ONNX graph from elsewhere, whose tensors have other names, and not one of this model.
         TensorMismatchError: its tensors are not those of the model.
         UnknownNameError: no model, keymap or dtype has this name.
@@ -139,42 +149,91 @@ def load(
         LockWarning: it was made with other versions of its providers than are installed here.
     """
     path = Path(path)
-    checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
-    if keymap is not None:
-        checkpoint = in_our_names(checkpoint, keymap, spec, path)
-    migration = None
-    if spec is not None and keymap is None and path.suffix.lower() == ".onnx" and checkpoint.artifact is None:
-        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+    expected = verify if isinstance(verify, str) else None
+    checkpoint = read_verified(path, expected, within=within) if verify else read(path, within=within)
 
-        with opened(spec) as plain:
-            checkpoint, migration = from_graph(path, checkpoint, parse(plain), str(spec), mapped=not verify)
-    if dtype is not None:
-        checkpoint, _ = cast_for_use(checkpoint, dtype, allow_lossy=allow_lossy, path=path)
-    model = model_of(checkpoint, path, spec)
-    model.migration = migration
-    return model
+    def casting(named: Checkpoint) -> Checkpoint:
+        return named if dtype is None else cast_for_use(named, dtype, allow_lossy=allow_lossy, path=path)[0]
+
+    return model_of(checkpoint, path, spec, keymap=keymap, finish=casting, mapped=not verify)
 
 
-def model_of(checkpoint: Checkpoint, path: Path, spec: Source | None = None) -> Model:
+def model_of(
+    checkpoint: Checkpoint,
+    path: Path,
+    spec: Source | None = None,
+    *,
+    keymap: str | None = None,
+    finish: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
+    mapped: bool = True,
+) -> Model:
     """Build the model whose tensors a file holds around them, in evaluation mode.
 
     Args:
         checkpoint: what is in the file.
         path: the file, for errors.
         spec: what it holds, where it does not say so itself.
+        keymap: the library whose names a file from elsewhere has; all are tried unless given.
+        finish: what is to be done to the tensors once they have our names.
+        mapped: whether tensors may stay in the file.
 
     Raises:
         MissingSpecError: it does not say what it holds, and neither does ``spec``.
         ZooError: all that :func:`load` raises.
     """
+    if keymap is not None:
+        refuse_keymap(checkpoint, keymap, path)
     if spec is not None:
         with opened(spec) as plain:
             parsed = parse(plain)
             refuse_other_function(parsed, checkpoint, "leave spec= out to have it as it was saved")
-            return rebuild(parsed, checkpoint, path)
+            return model_around(parsed, checkpoint, path, spec, keymap=keymap, finish=finish, mapped=mapped)
+    checkpoint = finish(checkpoint)
     if checkpoint.artifact is not None:
         return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
     raise MissingSpecError(path)
+
+
+def model_around(
+    parsed: ParsedSpec,
+    checkpoint: Checkpoint,
+    path: Path,
+    spec: Source,
+    *,
+    keymap: str | None = None,
+    finish: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
+    mapped: bool = True,
+) -> Model:
+    """Build the model of a checked spec around the tensors of a file, which are recognised if zoo did not write it.
+
+    Args:
+        parsed: the checked spec.
+        checkpoint: what is in the file.
+        path: the file, for errors.
+        spec: what was checked, for the account of it.
+        keymap: the library whose names a file from elsewhere has; all are tried unless given.
+        finish: what is to be done to the tensors once they have our names.
+        mapped: whether tensors may stay in the file.
+
+    Raises:
+        ZooError: all that :func:`load` raises.
+    """
+    if checkpoint.artifact is not None:
+        return rebuild(parsed, finish(checkpoint), path)
+    if path.suffix.lower() == ".onnx" and keymap is None:
+        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+
+        checkpoint, aligned = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)
+        if aligned is not None:
+            model = rebuild(parsed, finish(checkpoint), path)
+            model.migration = aligned
+            return model
+    composed = Composed.within(parsed, checkpoint, path)
+    checkpoint, report = recognised(checkpoint, parsed, composed.model, path, keymap)
+    model = rebuild(parsed, finish(checkpoint), path, composed)
+    named = f"{spec} ({report.target})" if isinstance(spec, str) else report.target
+    model.migration = replace(report, target=named)
+    return model
 
 
 def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:

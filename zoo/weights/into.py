@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import SpecError, WeightsError
+from zoo.errors import KeymapError, SpecError, WeightsError
 from zoo.kinds import PARTS, SECTIONS
 from zoo.model import Model
 from zoo.spec import normalise, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
+from zoo.weights.keymaps.keymap import refuse_keymap
+from zoo.weights.migration.recognise import recognised, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
 from zoo.weights.reading import read, read_verified
 
@@ -31,6 +33,8 @@ def plan_load(
     allow_changed: Patterns = (),
     allow_lossy: bool = False,
     verify: bool | str = False,
+    keymap: str | None = None,
+    within: str | None = None,
 ) -> LoadPlan:
     """Tell what :func:`load_into` would do with the same arguments, and do nothing.
 
@@ -48,7 +52,8 @@ def plan_load(
     digits.pt: 8 of 10 tensors are loaded
       kept as they are (2): head.fc.weight float32[10, 84] for float32[5, 84], head.fc.bias float32[10] for float32[5]
     """
-    return _prepare(model, path, allow_missing, allow_unexpected, allow_changed, allow_lossy, verify).plan
+    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, verify, keymap, within)
+    return _prepare(model, path, asked).plan
 
 
 def load_into(
@@ -60,6 +65,8 @@ def load_into(
     allow_changed: Patterns = (),
     allow_lossy: bool = False,
     verify: bool | str = False,
+    keymap: str | None = None,
+    within: str | None = None,
 ) -> LoadPlan:
     """Put the weights of a file into a model that there is, wholly or not at all.
 
@@ -78,6 +85,8 @@ def load_into(
             ``"backbone.activation"`` or ``"neck*"``. A part that stays as it is altogether may be.
         allow_lossy: whether the model's precision may lose values that matter.
         verify: as for :func:`zoo.load`.
+        keymap: the library whose names a file from elsewhere has; for a model of zoo, all are tried unless given.
+        within: which weights, where a file holds several, as for :func:`zoo.load`.
 
     Returns:
         What was done. The model gets the training record of the file if all of it came from there.
@@ -92,7 +101,8 @@ def load_into(
         UnsafeFileError: it is a pickle that holds more than tensors.
         WeightsError: the model cannot be written to: it is on the meta device, or its tensors are not its own.
     """
-    prepared = _prepare(model, path, allow_missing, allow_unexpected, allow_changed, allow_lossy, verify)
+    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, verify, keymap, within)
+    prepared = _prepare(model, path, asked)
     prepared.plan.require()
     _commit(prepared.values(), prepared.plan.path)
     artifact, module = prepared.checkpoint.artifact, prepared.module
@@ -119,31 +129,55 @@ class _Prepared:
         ]
 
 
-def _prepare(
-    model: nn.Module,
-    path: str | PathLike[str],
-    allow_missing: Patterns,
-    allow_unexpected: Patterns,
-    allow_changed: Patterns,
-    allow_lossy: bool,
-    verify: bool | str,
-) -> _Prepared:
+@dataclass(frozen=True)
+class _Asked:
+    allow_missing: Patterns
+    allow_unexpected: Patterns
+    allow_changed: Patterns
+    allow_lossy: bool
+    verify: bool | str
+    keymap: str | None
+    within: str | None
+
+
+def _prepare(model: nn.Module, path: str | PathLike[str], asked: _Asked) -> _Prepared:
     path = Path(path)
     module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     own = _own_tensors(module, path)
-    checkpoint = read_verified(path, verify if isinstance(verify, str) else None) if verify else read(path)
+    expected = asked.verify if isinstance(asked.verify, str) else None
+    within = asked.within
+    checkpoint = read_verified(path, expected, within=within) if asked.verify else read(path, within=within)
+    if checkpoint.artifact is None or asked.keymap is not None:
+        checkpoint = _at_home(module, checkpoint, path, asked.keymap)
     given = checkpoint.state_dict()
     planned = plan(
         own,
         given,
         path,
-        allow_missing=allow_missing,
-        allow_unexpected=allow_unexpected,
-        allow_lossy=allow_lossy,
+        allow_missing=asked.allow_missing,
+        allow_unexpected=asked.allow_unexpected,
+        allow_lossy=asked.allow_lossy,
     )
     if isinstance(module, Model):
-        _refuse_other_model(module, own, checkpoint, planned, allow_changed)
+        _refuse_other_model(module, own, checkpoint, planned, asked.allow_changed)
     return _Prepared(module, own, checkpoint, given, planned)
+
+
+def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str | None) -> Checkpoint:
+    """Return a file from elsewhere by the names of a module; as it is, where it does not fit whole."""
+    if keymap is not None:
+        refuse_keymap(checkpoint, keymap, path)
+        if not isinstance(module, Model):
+            found = type(module).__name__
+            raise KeymapError(keymap, f"it makes names of zoo's models, and the model is a {found!r}", path=path)
+    if not isinstance(module, Model):
+        return unwrapped(checkpoint, module.state_dict(keep_vars=True))
+    try:
+        return recognised(checkpoint, parse(module.spec), module, path, keymap)[0]
+    except (KeymapError, SpecError):
+        if keymap is not None:
+            raise
+        return checkpoint
 
 
 def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:

@@ -11,17 +11,21 @@ from zoo import kinds
 from zoo.errors import FileFormatError, FingerprintError, ZooError
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.fingerprint import fingerprint_of
+from zoo.weights.migration.unwrapping import narrowed
 from zoo.weights.strictjson import brief
 
 
-def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
+def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None = None) -> Checkpoint:
     """Read the tensors and the description in a file, without building anything.
 
     Args:
         path: the file.
         mapped: whether tensors may stay in the file until they are used; False reads every byte now.
+        within: which weights, where a file holds several: the place of a dict in a checkpoint, ``"ema"``, the beginning
+            of names, ``"teacher"``, or both: ``"state_dict.teacher"``.
 
     Raises:
+        SeveralWeightsError: the file holds several sets of weights and ``within`` is none of them.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
@@ -31,7 +35,10 @@ def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
         found = "there is no such file" if not path.exists() else "is no ordinary file"
         raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else found)
     try:
-        checkpoint = reader.read(path, mapped=mapped)
+        if within is not None and getattr(reader, "has_places", False):
+            checkpoint = reader.read(path, mapped=mapped, within=within)  # type: ignore[call-arg] # as it says it can
+        else:
+            checkpoint = reader.read(path, mapped=mapped)
     except ZooError:
         raise
     except Exception as error:  # parsers of strangers' files raise anything; this is where all formats pass
@@ -45,22 +52,23 @@ def read(path: str | PathLike[str], *, mapped: bool = True) -> Checkpoint:
         raise FileFormatError(
             path, f"other names stand for tensors that are not there: {', '.join(map(brief, lost[:5]))}"
         )
-    return checkpoint
+    return checkpoint if within is None else narrowed(checkpoint, within, path)
 
 
-def read_verified(path: str | PathLike[str], expected: str | None = None) -> Checkpoint:
+def read_verified(path: str | PathLike[str], expected: str | None = None, *, within: str | None = None) -> Checkpoint:
     """Read every byte of a file into memory of our own, and check the fingerprint.
 
     Args:
         path: the file.
         expected: the fingerprint that it should have; the one that it claims to have unless given.
+        within: as for :func:`read`; the fingerprint is that of the tensors there.
 
     Raises:
         FingerprintError: the fingerprint of its tensors is another one, or there is none to check.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
-    checkpoint = read(path, mapped=False)
+    checkpoint = read(path, mapped=False, within=within)
     claimed = checkpoint.artifact.fingerprint if checkpoint.artifact else None
     if claimed is None and expected is None:
         raise FingerprintError(path, None, checkpoint.fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,20 +19,45 @@ from zoo.weights.dtypes import dtype_name
 from zoo.weights.parity import bit_equal
 
 
-def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Model:
+@dataclass(frozen=True)
+class Composed:
+    """The model of a spec on the meta device, composed within what the tensors of a file justify."""
+
+    model: Model
+    budget: Budget
+
+    @classmethod
+    def within(cls, parsed: ParsedSpec, checkpoint: Checkpoint, path: Path) -> Composed:
+        """Compose it.
+
+        Raises:
+            SizeBudgetError: the spec describes a far larger model than the tensors are of.
+        """
+        tensors = checkpoint_tensors(checkpoint.state_dict())
+        sizes = [(t.numel(), t.numel() * t.element_size()) for t in tensors]
+        budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
+        return cls(assemble(parsed, "meta", initialise=False, budget=budget), budget)
+
+
+def rebuild(parsed: ParsedSpec, checkpoint: Checkpoint, path: Path, composed: Composed | None = None) -> Model:
     """Build the model of a checked spec around the tensors of a checkpoint, in evaluation mode.
 
     The model is composed on the meta device. Only if it holds tensors that no state dict has, or if something beside
     its modules holds its parameters, is it built once more for real, so that its constructor computes them.
+
+    Args:
+        parsed: the spec.
+        checkpoint: the tensors.
+        path: their file, for errors.
+        composed: the model, where it is composed already; it becomes the result.
 
     Raises:
         TensorMismatchError: the tensors are not those of the model.
         SizeBudgetError: the spec describes a far larger model than the tensors are of.
     """
     given = checkpoint.state_dict()
-    sizes = [(t.numel(), t.numel() * t.element_size()) for t in checkpoint_tensors(given)]
-    budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
-    model = assemble(parsed, "meta", initialise=False, budget=budget)
+    composed = composed or Composed.within(parsed, checkpoint, path)
+    model, budget = composed.model, composed.budget
     ties = _require_fit(model, given, checkpoint.aliases, path)
     others = {id(tensor): tensor for tensor in unsaved(model) if tensor.is_meta}
     if others or any(_is_watched(tensor) for tensor in model.parameters()):

@@ -267,7 +267,11 @@ def test_a_keymap_needs_a_spec_and_a_file_that_is_not_ours(theirs: dict[str, tor
 @pytest.mark.parametrize(
     ("keymap", "error", "message"),
     [
-        ("torchvison", UnknownNameError, r"unknown keymap 'torchvison' \(did you mean torchvision\?\)"),
+        (
+            "torchvison",
+            UnknownNameError,
+            r"unknown keymap 'torchvison' \(did you mean torchvision or torchvision_old\?\)",
+        ),
         ("zoo.weights.keymaps.timm:TIMM", UnknownNameError, "unknown keymap"),
         ("os:system", UnknownNameError, "unknown keymap"),
         (ACME, KeymapError, "found 'Keymap'; expected the name of a keymap that is registered"),
@@ -294,7 +298,10 @@ def test_listing_keymaps_imports_neither_them_nor_torch(python) -> None:
         "import sys; from zoo.kinds import keymaps; print(keymaps.names(), 'torch' in sys.modules, "
         "[m for m in sys.modules if 'keymap' in m])"
     )
-    assert done.stdout == "['timm', 'torchvision'] False []\n", done.stderr
+    assert done.stdout == (
+        "['segmentation_models_pytorch', 'segmentation_models_pytorch_encoder', 'timm', 'torchvision', "
+        "'torchvision_old'] False []\n"
+    ), done.stderr
 
 
 def test_a_missing_counter_is_filled_in_and_a_missing_weight_is_not(theirs: dict[str, torch.Tensor]) -> None:

@@ -12,7 +12,7 @@ from registry import nearest
 from zoo import kinds
 from zoo.errors import UnknownNameError, WeightsError
 from zoo.weights.conversion.convert import ConversionReport, convert
-from zoo.weights.conversion.plan import Places, prepare
+from zoo.weights.conversion.plan import Names, Places, prepare
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ def _is_done(source: Path, target: Path, options: dict[str, Any]) -> bool:
     if not any(place.is_file() for place in places.results):
         return False
     plan = prepare(
-        places, spec=options.get("spec"), dtype=options.get("dtype"), allow_lossy=options.get("allow_lossy", False)
+        places,
+        spec=options.get("spec"),
+        dtype=options.get("dtype"),
+        allow_lossy=options.get("allow_lossy", False),
+        names=Names(options.get("keymap"), options.get("to_keymap"), options.get("within")),
     )
     return plan.is_done()

@@ -15,9 +15,10 @@ from zoo.errors import FingerprintError, WeightsError, ZooError
 from zoo.spec import Source
 from zoo.weights.casting import CastReport
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.conversion.plan import Places, Plan, described, prepare, refuse_existing
+from zoo.weights.conversion.plan import Names, Places, Plan, described, prepare, refuse_existing
 from zoo.weights.conversion.progress import Progress, watching
 from zoo.weights.durable import flush, publish, staging
+from zoo.weights.migration.report import MigrationReport
 from zoo.weights.parity import bit_equal
 from zoo.weights.reading import format_of, read
 from zoo.weights.writing import write
@@ -43,6 +44,8 @@ class ConversionReport:
         casts: what the change of dtype did to each tensor; None without ``dtype``.
         verified: whether every tensor was read back and compared.
         seconds: how long it took.
+        keymap: the library whose names the target has; None if they are ours or nobody's.
+        migration: how a source from elsewhere was recognised.
     """
 
     source: str
@@ -55,10 +58,14 @@ class ConversionReport:
     casts: CastReport | None
     verified: bool
     seconds: float
+    keymap: str | None = None
+    migration: MigrationReport | None = None
 
     def __str__(self) -> str:
         proof = f"verified, {_short(self.fingerprint)}" if self.verified else "not verified"
-        lines = [f"{self.source} → {self.target}: {self.tensors} tensors, {self.bytes:,} bytes, {proof}"]
+        named = "" if self.keymap is None else f" in the names of {self.keymap}"
+        lines = [f"{self.source} → {self.target}: {self.tensors} tensors{named}, {self.bytes:,} bytes, {proof}"]
+        lines += [] if self.migration is None else [str(self.migration)]
         return "\n".join([*lines, *([str(self.casts)] if self.casts is not None else [])])
 
 
@@ -67,6 +74,9 @@ def convert(
     target: str | PathLike[str],
     *,
     spec: Source | None = None,
+    keymap: str | None = None,
+    to_keymap: str | None = None,
+    within: str | None = None,
     dtype: torch.dtype | str | None = None,
     allow_lossy: bool = False,
     max_shard_size: int | str | None = None,
@@ -88,6 +98,10 @@ def convert(
         source: the file to read, or the index of several.
         target: the file to write; its suffix chooses the format.
         spec: what the source holds, where it does not say so itself; the target then says it.
+        keymap: the library whose names a source from elsewhere has; all are tried unless given.
+        to_keymap: the library whose names the target is to have, ``"torchvision"``: it becomes a plain state dict that
+            their model loads with ``strict=True``, and no longer says what it is of.
+        within: which weights, where the source holds several, as for :func:`zoo.load`.
         dtype: what the floating-point tensors become, ``torch.float16`` or ``"float16"``; as they are unless given.
         allow_lossy: whether a change of ``dtype`` may lose more than precision.
         max_shard_size: safetensors: the most bytes of tensors in one file, ``"2GB"``.
@@ -106,7 +120,9 @@ def convert(
         WeightsError: source and target are one file, the target exists, its folder does not, it cannot be written, or
             reading it back gave something else; what was there before is intact.
         FingerprintError: the tensors of the source are not those that its fingerprint was made of.
-        MissingSpecError: the target needs the model, and neither the source nor ``spec`` says which it is.
+        MissingSpecError: the target needs the model, or a keymap does, and neither the source nor ``spec`` says which
+            it is.
+        KeymapError: the tensors cannot have the names of the other library.
         ZooError: all that :func:`zoo.load` and :func:`zoo.save` raise.
 
     Warns:
@@ -122,7 +138,8 @@ def convert(
     places = Places.checked(source, target, {n: value for n, value in options.items() if value is not None})
     if not force:
         places.refuse_existing()
-    plan = prepare(places, spec=spec, dtype=dtype, allow_lossy=allow_lossy)
+    names = Names(keymap, to_keymap, within)
+    plan = prepare(places, spec=spec, dtype=dtype, allow_lossy=allow_lossy, names=names)
     written, fingerprint = _carry_out(plan, verify=verify, force=force, progress=progress)
     return ConversionReport(
         source=str(places.source),
@@ -135,6 +152,8 @@ def convert(
         casts=plan.casts,
         verified=verify,
         seconds=time.perf_counter() - started,
+        keymap=to_keymap,
+        migration=plan.model.migration if plan.model is not None else None,
     )
 
 

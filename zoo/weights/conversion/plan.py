@@ -9,7 +9,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import MissingSpecError, WeightsError, ZooError
+from zoo import kinds
+from zoo.errors import KeymapError, MissingSpecError, WeightsError, ZooError
 from zoo.model import Model
 from zoo.spec import Source
 from zoo.weights.casting import CastReport, cast
@@ -85,6 +86,21 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Names:
+    """Whose names the tensors have before and after, and which tensors of the source are meant.
+
+    Attributes:
+        keymap: the library whose names a source from elsewhere has; all are tried unless given.
+        to_keymap: the library whose names the target is to have; ours unless given.
+        within: which weights, where the source holds several.
+    """
+
+    keymap: str | None = None
+    to_keymap: str | None = None
+    within: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A source that was read and what its target is to hold; nothing is written yet.
 
@@ -143,24 +159,36 @@ class Plan:
         return artifact.fingerprint if artifact and artifact.fingerprint else content_of(self.after)
 
 
-def prepare(places: Places, *, spec: Source | None, dtype: torch.dtype | str | None, allow_lossy: bool) -> Plan:
+def prepare(
+    places: Places,
+    *,
+    spec: Source | None,
+    dtype: torch.dtype | str | None,
+    allow_lossy: bool,
+    names: Names = Names(),
+) -> Plan:
     """Read a source and tell what its target is to hold.
 
     Raises:
+        KeymapError: the tensors cannot have the names of the other library, or the target is no plain state dict.
         MissingSpecError: the target needs the model, and nobody says which it is.
         ZooError: all that :func:`zoo.load` raises.
     """
-    before = read(places.source)
+    before = read(places.source, within=names.within)
     needs_model = getattr(format_of(places.target), "needs_model", False)
     told, model = before, None
     if spec is not None or before.artifact is not None:
-        model = model_of(before, places.source, spec)
+        model = model_of(before, places.source, spec, keymap=names.keymap)
         told = _described_by(model, before)
     elif needs_model:
         remedy = "say what the source holds: spec='resnet18', a spec dict or a spec file (zoo convert --spec)"
         raise MissingSpecError(
             places.source, f"carries no spec, and {places.target.suffix} needs the model, not its tensors: {remedy}"
         )
+    elif names.keymap is not None or names.to_keymap is not None:
+        raise MissingSpecError(places.source)
+    if names.to_keymap is not None and model is not None:
+        told = _in_their_names(model, names.to_keymap, places.target, needs_model)
     casts = None
     if dtype is not None:
         told, casts = cast(told, dtype, allow_lossy=allow_lossy, path=places.source)
@@ -171,6 +199,19 @@ def prepare(places: Places, *, spec: Source | None, dtype: torch.dtype | str | N
         tensors = told.state_dict()
         told = Checkpoint(tensors, order=tuple(tensors))
     return Plan(places, before, told, model, casts)
+
+
+def _in_their_names(model: Model, keymap: str, target: Path, needs_model: bool) -> Checkpoint:
+    """Return the tensors of a model as a plain state dict of another library."""
+    if needs_model:
+        raise KeymapError(
+            keymap, f"{target.suffix} holds a model of ours; a plain state dict goes into .pth", path=target
+        )
+    try:
+        theirs = kinds.keymaps.get(keymap).to_theirs(model)
+    except KeymapError as error:
+        raise KeymapError(error.keymap, error.reason, error.problems, target) from error
+    return Checkpoint(theirs, order=tuple(theirs))
 
 
 def _described_by(model: Model, before: Checkpoint) -> Checkpoint:

@@ -14,7 +14,7 @@ from registry import Entry, RegistryError
 from registry.names import canonical
 from zoo import kinds
 from zoo.builder import assemble
-from zoo.errors import KeymapError, MissingSpecError, RuleError, ZooError
+from zoo.errors import KeymapError, RuleError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, opened, parse
 from zoo.weights.checkpoint import Checkpoint
@@ -226,32 +226,24 @@ class Keymap:
         return translated
 
 
-def in_our_names(checkpoint: Checkpoint, keymap: str, spec: Source | None, path: Path) -> Checkpoint:
-    """Return the checkpoint of a foreign file with the names that our model of a spec has for its tensors.
+def refuse_keymap(checkpoint: Checkpoint, keymap: str, path: Path) -> None:
+    """Check that a keymap can be for a file.
 
     Args:
         checkpoint: what is in the file.
         keymap: the registered name of a keymap.
-        spec: what the file is of.
         path: the file, for messages.
 
     Raises:
-        KeymapError: the tensors do not fit, or the file has our names already.
-        MissingSpecError: there is no spec.
+        KeymapError: it is no name, or the file has our names already.
         UnknownNameError: no keymap has this name.
     """
     if not isinstance(keymap, str):
         found = f"found {type(keymap).__name__!r}; expected the name of a keymap that is registered"
         raise KeymapError(type(keymap).__name__, found, path=path)
-    known = kinds.keymaps.get(keymap)
+    kinds.keymaps.get(keymap)
     if checkpoint.artifact is not None:
         raise KeymapError(keymap, "zoo wrote this file, so it has our names; leave keymap= out", path=path)
-    if spec is None:
-        raise MissingSpecError(path)
-    try:
-        return Checkpoint(known.to_ours(checkpoint.state_dict(), spec))
-    except KeymapError as error:
-        raise KeymapError(error.keymap, error.reason, error.problems, path) from error
 
 
 def _is_entry(kind: str, name: str | None, entry: Entry | None) -> bool:

@@ -4,7 +4,7 @@ Source: https://github.com/huggingface/pytorch-image-models/tree/main/timm/model
 """
 
 from zoo.weights.keymaps.keymap import Keymap, Rename, Reshape, Table
-from zoo.weights.keymaps.torchvision import RESNET, UNCOUNTED
+from zoo.weights.keymaps.torchvision.classifiers import RESNET, UNCOUNTED
 
 # timm slides a 7×7 kernel over the last map, where we and torchvision pool it to 7×7 and flatten it. The outputs are
 # the same for an input of 224×224 alone.

@@ -19,7 +19,7 @@ from onnxscript import ir, optimizer
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.weights.checkpoint import Artifact, Port
-from zoo.weights.onnx.graph import clean
+from zoo.weights.onnx.graph import clean, drop_zero_biases
 from zoo.weights.onnx.opset import TORCH_LOWEST, convert
 from zoo.weights.onnx.standin import standin
 from zoo.weights.onnx.translations import TRANSLATIONS
@@ -77,6 +77,7 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
                 path, f"torch cannot export this model to ONNX: {type(cause).__name__}: {reason}"
             ) from error
         graph: ir.Model = program.model
+        drop_zero_biases(graph)
         if opset is not None:
             convert(graph, opset, path)
         _refuse_nameless(model, graph, path)
@@ -88,7 +89,12 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
 
 def example_input(model: Model, port: Port) -> torch.Tensor:
     """Return an input to trace a model with: two samples, for the exporter takes a dimension of one for a constant."""
-    sizes = model.spec["input"]["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * (len(port.shape) - 2)
+    strides = [2 * n for f in model.features for n in f.strides]
+    stated = model.spec["input"]["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * (len(port.shape) - 2)
+    # A map of one position would be taken for one that always has one.
+    sizes = [
+        max(n, *strides, 1) if isinstance(axis, str) else n for n, axis in zip(stated, port.shape[2:], strict=True)
+    ]
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.zeros([2, int(port.shape[1]), *sizes], dtype=weight.dtype, device=weight.device)
 

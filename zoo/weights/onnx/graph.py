@@ -47,6 +47,29 @@ def clean(graph: ir.Model) -> None:
         _forget(value)
 
 
+def drop_zero_biases(graph: ir.Model) -> None:
+    """Remove, in place, the zeros that torch's exporter adds to a convolution without a bias.
+
+    ONNX has convolutions without; and the zeros that are added to one of three dimensions are of a wrong shape, which
+    onnxruntime refuses. What made them is left over, for :func:`clean`.
+    """
+    for node in graph.graph.all_nodes():
+        if node.op_type == "Conv" and len(node.inputs) == 3 and _expands_zero(node.inputs[2]):
+            node.resize_inputs(2)
+
+
+def _expands_zero(value: ir.Value | None) -> bool:
+    """Tell whether a value is an Expand of the constant 0, cast or not."""
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "Expand":
+        return False
+    source = node.inputs[0].producer() if node.inputs[0] else None
+    if source is not None and source.op_type == "CastLike" and source.inputs[0]:
+        source = source.inputs[0].producer()
+    constant = source.attributes.get("value") if source is not None and source.op_type == "Constant" else None
+    return constant is not None and constant.as_tensor().size == 1 and not constant.as_tensor().numpy().any()
+
+
 def _free_names(graph: ir.Graph) -> None:
     """Rename values that are called as an input, an output or a tensor is: a feature may be named as a node's result.
 

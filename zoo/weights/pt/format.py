@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from zoo.errors import FileFormatError, UnsafeFileError
+from zoo.errors import FileFormatError, SeveralWeightsError, UnsafeFileError
 from zoo.weights.checkpoint import METADATA_KEY, Artifact, Checkpoint
 from zoo.weights.durable import replacing
+from zoo.weights.migration.report import Unwrapping
 from zoo.weights.pt import pickled
+from zoo.weights.pt.containers import Found, kind_of, names_of, told_of, weights_within
 from zoo.weights.pt.records import StorageRecord, TensorRecord, as_mapping, as_storage, as_tensor, strangers
 from zoo.weights.pt.zipmembers import Member, members_of
 from zoo.weights.regions import Region, dense, read_regions
@@ -50,17 +52,28 @@ class PyTorch:
             except RuntimeError as error:  # what a full disk becomes inside torch
                 raise writer.failure or OSError(f"torch.save failed: {error}") from error
 
-    def read(self, path: Path, *, mapped: bool = True) -> Checkpoint:
+    has_places = True
+
+    def read(self, path: Path, *, mapped: bool = True, within: str | None = None) -> Checkpoint:
         """Read a file; its tensors are mapped unless asked otherwise.
 
+        A checkpoint of a training run has its weights in a dict within, beside the state of the optimiser and more.
+
+        Args:
+            path: the file.
+            mapped: whether tensors may stay in the file until they are used.
+            within: which weights, where a checkpoint has several: ``"ema"``. What follows the name of a dict that
+                has some is not looked at here.
+
         Raises:
-            UnsafeFileError: it is a pickle that holds more than a plain state dict.
+            SeveralWeightsError: a checkpoint has several dicts of weights, and nobody says which.
+            UnsafeFileError: it is a pickle that holds no weights, or asks for what no checkpoint needs.
             FileFormatError: it is damaged, ends too early or is of another kind.
         """
         with path.open("rb") as file:
             try:
                 told, places = _locate(file, path)
-                records, attributes = _state_dict(told, path)
+                records, attributes, unwrapping = _state_dict(told, path, within)
                 storages = _storages(file, records, places, path, mapped=mapped)
             except ValueError as error:
                 raise FileFormatError(path, f"not a whole PyTorch file: {error}{likeness(path)}") from None
@@ -74,7 +87,7 @@ class PyTorch:
             if alias in records and records[alias] != records.get(first):
                 raise FileFormatError(path, f"{brief(alias)} is a tensor and stands for another one")
         kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
-        return Checkpoint(kept, aliases, artifact, order=tuple(tensors))
+        return Checkpoint(kept, aliases, artifact, order=tuple(tensors), unwrapping=unwrapping)
 
 
 class _Writer:
@@ -177,33 +190,48 @@ def _from_sequence(file: BinaryIO, at: int, size: int, told: Any, keys: Any) -> 
     return places
 
 
-def _state_dict(told: Any, path: Path) -> tuple[dict[str, TensorRecord], Mapping[str, Any]]:
+def _state_dict(
+    told: Any, path: Path, within: str | None
+) -> tuple[Mapping[str, TensorRecord], Mapping[str, Any], Unwrapping | None]:
     found = as_mapping(told)
     if found is None:
-        kind = "tensor" if isinstance(told, pickled.Called) else _kind(told)
+        kind = "tensor" if isinstance(told, pickled.Called) else kind_of(told)
         raise UnsafeFileError(path, f"it holds a {kind}, not a plain state dict of named tensors")
     items, attributes = found
     if not all(isinstance(name, str) for name in items):
         raise UnsafeFileError(path, "it holds a dict whose keys are no text, not a plain state dict of named tensors")
-    records = {name: as_tensor(value) for name, value in items.items()}
-    others = [name for name, record in records.items() if record is None]
-    if others:
-        told_of = ", ".join(f"{brief(name)} ({_kind(items[name])})" for name in others[:5])
-        raise UnsafeFileError(path, f"it holds more than tensors, so it is no plain state dict: {told_of}")
-    return {name: record for name, record in records.items() if record is not None}, attributes
+    plain = {name: record for name, value in items.items() if (record := as_tensor(value)) is not None}
+    if len(plain) == len(items):
+        return plain, attributes, None
+    candidates = weights_within(told)
+    if not candidates:
+        others = [f"{brief(name)} ({kind_of(items[name])})" for name in items if name not in plain]
+        raise UnsafeFileError(
+            path, f"it holds more than tensors, so it is no plain state dict: {', '.join(others[:5])}"
+        )
+    chosen = _chosen(candidates, within, path)
+    return chosen.records, chosen.attributes, told_of(items, chosen.within, candidates)
+
+
+def _chosen(candidates: list[Found], within: str | None, path: Path) -> Found:
+    if len(candidates) == 1:
+        return candidates[0]  # what is asked for within may be the beginning of its names
+    asked = f"{within or ''}."
+    fitting = [each for each in candidates if asked.startswith(f"{each.within}.")]
+    longest = max((len(each.within) for each in fitting), default=0)
+    found = [each for each in fitting if len(each.within) == longest]
+    if len(found) == 1:
+        return found[0]
+    raise SeveralWeightsError(path, [each.within for each in candidates], list(names_of(candidates)), within)
 
 
 def _refuse_strangers(told: Any, path: Path) -> None:
     for name in strangers(told):
         if name.startswith("torch._utils._rebuild_"):
             raise UnsafeFileError(path, f"it holds a tensor of a kind that no layer can use ({name})")
-        raise UnsafeFileError(path, f"it asks for {name}")
-
-
-def _kind(value: Any) -> str:
-    if as_mapping(value) is not None:
-        return "dict"
-    return value.function.rpartition(".")[2] if isinstance(value, pickled.Called) else type(value).__name__
+        raise UnsafeFileError(
+            path, f"it asks for {name}; where it was written, save the weights alone: torch.save(model.state_dict(), …)"
+        )
 
 
 def _storages(

@@ -54,6 +54,31 @@ _HARMLESS = {
 }
 """What state dicts have within; all of it is known by name here, and none is ever called."""
 
+_BUILTINS = (
+    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range"),
+    *("set", "slice", "str", "tuple", "unicode", "xrange"),
+)
+_NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path", "PurePath")
+_CONFIGS = ("dictconfig.DictConfig", "listconfig.ListConfig", "base.ContainerMetadata", "base.Metadata")
+_NODES = ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "Path")
+_INERT = {
+    *("argparse.Namespace", "types.SimpleNamespace", "collections.Counter", "collections.deque", "typing.Any"),
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _BUILTINS),  # Python 2 had the latter
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
+    *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
+    *("decimal.Decimal", "fractions.Fraction", "uuid.UUID", "_codecs.encode"),
+    *(f"{module}.{name}" for module in _NUMPY for name in ("scalar", "_reconstruct", "dtype", "ndarray")),
+    *(f"{package}.utilities.{place}" for package in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric",
+      "lightning.fabric") for place in ("parsing.AttributeDict", "data.AttributeDict")),
+    *(f"omegaconf.{name}" for name in _CONFIGS),
+    *(f"omegaconf.nodes.{name}Node" for name in _NODES),
+}  # fmt: skip
+"""What training runs keep beside their weights and what is nothing but data: settings, paths, numbers, dates.
+
+They are held as records of names like all else, not made: what a class of these names would do is never asked.
+"""
+
 
 @dataclass(frozen=True)
 class StorageRecord:
@@ -192,6 +217,6 @@ def as_storage(stored: Stored) -> StorageRecord:
 
 
 def strangers(value: Any) -> list[str]:
-    """Return the names of the classes and functions that a value asks for anywhere, other than those of state dicts."""
+    """Return the names of what a value asks for anywhere, other than what state dicts and checkpoints have within."""
     names = (v.function if isinstance(v, Called) else v.name for v in contents(value) if isinstance(v, Called | Wanted))
-    return [name for name in names if name not in _HARMLESS]
+    return [name for name in names if name not in _HARMLESS and name not in _INERT]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,7 @@ def verify(
     b: Subject | None = None,
     *,
     spec: Source | None = None,
+    keymap: str | None = None,
     inputs: Sequence[torch.Tensor] | None = None,
     seed: int = 0,
 ) -> VerifyReport:
@@ -201,6 +202,8 @@ def verify(
         a: a model or a weights file.
         b: another one; None checks the fingerprint of the file ``a`` alone.
         spec: what a file holds, where neither file says so.
+        keymap: the library whose names a file from elsewhere has; all are tried unless given. Its tensors are then
+            compared by ours.
         inputs: batches to compute the outputs of instead.
         seed: of the random inputs.
 
@@ -212,6 +215,7 @@ def verify(
         FileFormatError: a file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
         SpecError: a spec is wrong.
+        KeymapError: a file has the names of another library, and not the tensors of such a model.
 
     >>> import zoo
     >>> model = zoo.build("lenet", weights="digits")
@@ -231,6 +235,12 @@ def verify(
         return VerifyReport(sides[0].label, None, fingerprints)
     notes: list[str] = []
     failures: list[str] = []
+    modelled = True
+    try:
+        sides = [_in_our_names(side, notes) for side in _with_models(sides, spec, keymap)]
+    except TensorMismatchError as error:
+        modelled = False
+        failures.append(f"outputs: {error}")
     names = dict.fromkeys([*sides[0].state, *sides[1].state])
     differences = tuple(d for n in names if (d := _difference(n, sides[0].state, sides[1].state)) is not None)
     compared = True
@@ -239,9 +249,8 @@ def verify(
         notes.append("tensors: not compared, for those of an ONNX file from elsewhere have names of their own")
     outputs: list[OutputParity] = []
     try:
-        sides = _with_models(sides, spec)
-        outputs = _outputs(sides, inputs, seed, notes, failures)
-    except (RunError, TensorMismatchError) as error:
+        outputs = _outputs(sides, inputs, seed, notes, failures) if modelled else []
+    except RunError as error:
         failures.append(f"outputs: {error}")
     return VerifyReport(
         sides[0].label,
@@ -299,7 +308,16 @@ def _text(tensor: torch.Tensor | None) -> str:
     return "nothing" if tensor is None else f"{dtype_name(tensor.dtype)}{list(tensor.shape)}"
 
 
-def _with_models(sides: Sequence[_Side], spec: Source | None) -> list[_Side]:
+def _in_our_names(side: _Side, notes: list[str]) -> _Side:
+    """Return a side whose file was recognised with the names that its model has for the tensors, and say so."""
+    told = side.model.migration if side.path is not None and isinstance(side.model, Model) else None
+    if told is None or side.model is None or not (told.renaming or told.unwrapping):
+        return side
+    notes.append(f"{side.label}: compared by our names; {told}")
+    return replace(side, state=side.model.state_dict())
+
+
+def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None) -> list[_Side]:
     """Give each side that is a file its model: by its own spec, or by that of the other side."""
     known: Any = spec
     for side in sides:
@@ -314,7 +332,7 @@ def _with_models(sides: Sequence[_Side], spec: Source | None) -> list[_Side]:
             if not side.is_foreign:
                 model = model_of(side.checkpoint, side.path)
             elif known is not None and not side.is_onnx:
-                model = model_of(side.checkpoint, side.path, known)
+                model = model_of(side.checkpoint, side.path, known, keymap=keymap)
         found.append(_Side(side.label, side.path, side.checkpoint, side.state, model))
     return found
 

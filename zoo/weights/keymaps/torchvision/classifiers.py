@@ -1,10 +1,9 @@
-"""torchvision's models: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video; FCN and DeepLabv3 on ResNets.
+"""torchvision's classifiers: ResNet, with ResNeXt and Wide ResNet, VGG, ResNet of video.
 
-Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py,
-video/resnet.py, segmentation/fcn.py and segmentation/deeplabv3.py.
+Source: https://github.com/pytorch/vision/tree/main/torchvision/models, resnet.py, vgg.py and video/resnet.py.
 """
 
-from zoo.weights.keymaps.keymap import Default, Keymap, Rename, Table
+from zoo.weights.keymaps.keymap import Default, Rename, Table
 
 UNCOUNTED = Default(
     "{module...}.num_batches_tracked",
@@ -56,36 +55,3 @@ VGG = Table(
         UNCOUNTED,
     ),
 )
-
-_TRUNK = (
-    Rename("backbone.{rest...}", "backbone.{rest...}"),
-    Rename("aux_classifier.0.{name}", "aux.stage3.conv.{name}"),
-    Rename("aux_classifier.1.{name}", "aux.stage3.norm.{name}"),
-    Rename("aux_classifier.4.{name}", "aux.stage3.classifier.{name}"),
-    UNCOUNTED,
-)
-
-FCN = Table(
-    backbone="resnet_lite",
-    head="fcn",
-    rules=(
-        *_TRUNK,
-        Rename("classifier.0.{name}", "head.conv.{name}"),
-        Rename("classifier.1.{name}", "head.norm.{name}"),
-        Rename("classifier.4.{name}", "head.classifier.{name}"),
-    ),
-)
-
-DEEPLAB = Table(
-    backbone="resnet_lite",
-    head="deeplab",
-    rules=(
-        *_TRUNK,
-        Rename("classifier.0.{rest...}", "head.aspp.{rest...}"),
-        Rename("classifier.1.{name}", "head.conv.{name}"),
-        Rename("classifier.2.{name}", "head.norm.{name}"),
-        Rename("classifier.4.{name}", "head.classifier.{name}"),
-    ),
-)
-
-TORCHVISION = Keymap("torchvision", (RESNET, R3D, VGG, FCN, DEEPLAB))

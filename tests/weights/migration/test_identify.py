@@ -1,0 +1,122 @@
+"""Which models a file can be of: told from names and shapes, with the call that has the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+import zoo
+from zoo.cli import main
+from zoo.errors import SeveralWeightsError
+
+
+def saved(state: object, path: Path) -> Path:
+    torch.save(state, path)
+    return path
+
+
+def claims_of(found: zoo.weights.migration.identify.Identification) -> list[tuple[str, str, str]]:
+    return [(fit.model, fit.changed, fit.keymap) for fit in found.fits]
+
+
+def test_a_named_model_in_the_names_of_others(tmp_path: Path) -> None:
+    path = saved(torchvision.models.resnet18().state_dict(), tmp_path / "a.pth")
+    found = zoo.identify(path)
+    assert claims_of(found) == [("resnet18", "", "timm and torchvision")]
+    assert found.fits[0].call == f"zoo.load({str(path)!r}, spec='resnet18')"
+
+
+def test_classes_and_channels_are_read_off_and_the_call_works(tmp_path: Path) -> None:
+    theirs = timm.create_model("resnet18", num_classes=7, in_chans=1).eval()
+    path = saved({"epoch": 1, "model": nn.DataParallel(theirs).state_dict()}, tmp_path / "a.pth")
+    found = zoo.identify(path)
+    assert claims_of(found) == [("resnet18", "head.num_classes=7, input.channels=1", "timm and torchvision")]
+    assert found.fits[0].prefixes == ("module.",)
+    model = eval(found.fits[0].call, {"zoo": zoo})  # what it says is to be typed
+    image = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(image), theirs(image))
+    assert model.migration.proven
+
+
+def test_depth_is_read_off(tmp_path: Path) -> None:
+    state = ResNet(BasicBlock, [1, 2, 1, 1], num_classes=3).state_dict()
+    found = zoo.identify(saved(state, tmp_path / "a.pth"))
+    assert [fit.changed for fit in found.fits] == ["backbone.layers=[1, 2, 1, 1], head.num_classes=3"]
+
+
+def test_width_and_depth_of_our_own_models_are_read_off(tmp_path: Path) -> None:
+    for name, changes in {
+        "vgg-lite": {"backbone": {"layers": [1, 2, 1], "channels": [8, 16, 16]}},
+        "resnet-lite": {"backbone": {"width": 8, "layers": [1, 1, 2]}},
+        "lenet": {"bottleneck": {"hidden": [60]}, "head": {"num_classes": 5}},
+        "mlp": {"backbone": {"hidden": [32, 16, 8]}},
+    }.items():
+        state = zoo.build(name, **changes).state_dict()
+        fit = zoo.identify(saved(state, tmp_path / "a.pt")).fits[0]
+        assert (fit.model, fit.keymap) == (name, "")
+        assert fit.spec == zoo.build(name, **changes).spec
+
+
+def test_every_named_model_is_found(tmp_path: Path) -> None:
+    for name in ("lenet", "mlp", "vgg-lite", "resnet-lite"):
+        save_file(zoo.build(name).state_dict(), tmp_path / "a.safetensors")
+        assert claims_of(zoo.identify(tmp_path / "a.safetensors")) == [(name, "", "")]
+
+
+def test_a_file_of_ours_says_so_itself(tmp_path: Path) -> None:
+    path = zoo.save(zoo.build("lenet"), tmp_path / "a.safetensors")
+    assert zoo.identify(path).fits[0].call == f"zoo.load({str(path)!r})"
+    assert zoo.identify(path).fits[0].model == "lenet"
+
+
+def test_no_value_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(zoo.build("lenet").state_dict(), tmp_path / "a.pt")
+    for name in ("clone", "contiguous", "to", "numpy", "tolist", "item"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, **__: pytest.fail("a value was read"))
+    assert zoo.identify(path).fits[0].model == "lenet"
+
+
+def test_what_fits_nothing_is_told_with_what_comes_nearest(tmp_path: Path) -> None:
+    state = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3).state_dict()
+    state["layer1.0.extra.weight"] = torch.zeros(3)
+    path = saved(state, tmp_path / "a.pth")
+    found = zoo.identify(path)
+    assert not found.fits
+    assert "layer1.0.extra.weight" in str(found.nearest[0].differences)
+    done = CliRunner().invoke(main, ["identify", str(path)])
+    assert done.exit_code == 1
+    assert "fits no model that is installed; nearest are" in done.output
+    strange = saved({"a.b": torch.zeros(2, 2)}, tmp_path / "b.pth")
+    assert not zoo.identify(strange).nearest
+
+
+def test_several_sets_of_weights_need_a_choice(tmp_path: Path) -> None:
+    lenet, mlp = zoo.build("lenet").state_dict(), zoo.build("mlp").state_dict()
+    path = saved({"student": lenet, "teacher": mlp, "epoch": 1}, tmp_path / "a.pt")
+    with pytest.raises(SeveralWeightsError, match=r"'student' .*'teacher'"):
+        zoo.identify(path)
+    found = zoo.identify(path, within="teacher")
+    assert found.fits[0].call == f"zoo.load({str(path)!r}, spec='mlp', within='teacher')"
+
+
+def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
+    path = saved({"state_dict": zoo.build("lenet", num_classes=62).state_dict(), "epoch": 1}, tmp_path / "a.pt")
+    done = CliRunner().invoke(main, ["identify", str(path)])
+    assert done.exit_code == 0
+    assert done.output.splitlines()[1:3] == [
+        "weights in 'state_dict'; beside them 'epoch' (int)",
+        "model  changed              names of  to have it",
+    ]
+    told = json.loads(CliRunner().invoke(main, ["identify", str(path), "--json"]).output)
+    assert told["fits"][0]["changes"] == {"head": {"num_classes": 62}}
+    assert told["unwrapping"]["within"] == "state_dict"

@@ -1,0 +1,287 @@
+"""recognise: find the one way in which the tensors of a file from elsewhere are those of a model, or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from registry import RegistryError
+from zoo import kinds
+from zoo.errors import KeymapError, SeveralFitsError, SeveralWeightsError
+from zoo.held import is_lazy
+from zoo.model import Model
+from zoo.spec import ParsedSpec
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.keymaps.keymap import Table
+from zoo.weights.keymaps.plan import KeyProblem, Plan, apply_plan, make_plan, told
+from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
+from zoo.weights.migration.unwrapping import Peeled, peelings
+
+_UNTOLD = (
+    "names and shapes do not tell strides, activations, constants of norms or how images are prepared; the spec says "
+    "those, and nobody has compared outputs"
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to take the tensors of a file for those of a model.
+
+    Attributes:
+        peeled: the names without what was taken off.
+        keymaps: the libraries whose names those are; none if they are ours.
+        plan: what the keymap does; None if the names are ours.
+    """
+
+    peeled: Peeled
+    keymaps: tuple[str, ...] = ()
+    plan: Plan | None = None
+
+    def assignment(self) -> frozenset[tuple[Any, ...]]:
+        """Which tensor of the file becomes which of the model, for telling whether two ways are one."""
+        if self.plan is None:
+            return frozenset(((name,), (shown,), "()") for name, shown in self.peeled.names.items())
+        original = {shown: name for name, shown in self.peeled.names.items()}
+        return frozenset(
+            (tuple(original[key] for key in step.given), step.made, repr(getattr(step.rule, "layout", ())))
+            for step in self.plan.steps
+            if step.given and step.made
+        )
+
+    def __str__(self) -> str:
+        names = f"the names of {' and '.join(self.keymaps)}" if self.keymaps else "our names"
+        return f"{names}, without {' and '.join(map(repr, self.peeled.prefixes))}" if self.peeled.prefixes else names
+
+
+def recognised(
+    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
+) -> tuple[Checkpoint, MigrationReport]:
+    """Return the tensors of a file from elsewhere under the names that a model has for them, and the account of it.
+
+    Accepted is only what fits one to one: each tensor of the file becomes one of the model, none is left over, none is
+    lacking, and every shape agrees.
+
+    Args:
+        checkpoint: what is in the file.
+        parsed: the checked spec of the model.
+        model: the model, the meta device will do.
+        path: the file, for errors.
+        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
+
+    Returns:
+        The checkpoint. Where nothing fits and our names come nearest, it is as it was: what does not fit is then told
+        by who puts it into the model.
+
+    Raises:
+        KeymapError: the names of another library come nearest, and do not fit; or the keymap cannot be for this model.
+        SeveralFitsError: it fits in several ways that are not the same.
+        SeveralWeightsError: several parts of the file fit, or one beside other tensors.
+        UnknownNameError: no keymap has this name.
+    """
+    state = checkpoint.state_dict()
+    expected = model.state_dict(keep_vars=True)
+    shapes = {name: unvalued(tensor) for name, tensor in state.items()}
+    tables, untried = _tables(parsed, keymap, path)
+    ways = _distinct(_fitting(shapes, expected, tables, ours=keymap is None))
+    if len(ways) > 1:
+        raise SeveralFitsError(path, [str(way) for way in ways])
+    if ways:
+        return _renamed(ways[0], checkpoint, state, parsed, path, untried)
+    _suggest_parts(shapes, expected, tables, path, ours=keymap is None)
+    _refuse_nearest(shapes, expected, tables, path, ours=keymap is None)
+    return checkpoint, _report(checkpoint, parsed, path, len(state))
+
+
+def unwrapped(checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor]) -> Checkpoint:
+    """Return a checkpoint without what was wrapped around its names, if it then has just the expected tensors.
+
+    Args:
+        checkpoint: what is in a file.
+        expected: the tensors of a module.
+    """
+    state = checkpoint.state_dict()
+    for peeled in peelings(state):
+        if peeled.prefixes and same_shapes({shown: state[n] for n, shown in peeled.names.items()}, expected):
+            return _peeled(checkpoint, peeled)
+    return checkpoint
+
+
+def _peeled(checkpoint: Checkpoint, peeled: Peeled) -> Checkpoint:
+    shown = peeled.names
+    tensors = {shown[name]: tensor for name, tensor in checkpoint.tensors.items() if name in shown}
+    aliases = {shown[alias]: shown[first] for alias, first in checkpoint.aliases.items()}
+    order = tuple(shown[name] for name in checkpoint.order if name in shown)
+    return Checkpoint(tensors, aliases, order=order, unwrapping=_unwrapped(checkpoint, peeled))
+
+
+def unvalued(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without its values, so that what is done to its shape can be tried; an odd one as it is."""
+    plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") if plain else tensor
+
+
+def same_shapes(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether two state dicts have the same names with the same shapes."""
+    return given.keys() == expected.keys() and all(
+        is_lazy(tensor) or given[name].shape == tensor.shape for name, tensor in expected.items()
+    )
+
+
+_Tables = list[tuple[tuple[str, ...], Table]]
+
+
+def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[_Tables, tuple[str, ...]]:
+    """Return the tables for a model, those that say the same once, and which keymaps could not be asked."""
+    if keymap is not None:
+        try:
+            return [((keymap,), kinds.keymaps.get(keymap).table_for(parsed))], ()
+        except KeymapError as error:
+            raise KeymapError(error.keymap, error.reason, error.problems, path) from error
+    found: _Tables = []
+    untried = []
+    for name in kinds.keymaps.names():
+        try:
+            table = kinds.keymaps.get(name).table_for(parsed)
+        except RegistryError as error:  # a broken plugin harms only who asks for it
+            untried.append(f"keymap {name!r} could not be tried: {error}")
+            continue
+        except KeymapError:
+            continue
+        same = next((i for i, (_, other) in enumerate(found) if other.rules == table.rules), None)
+        if same is None:
+            found.append(((name,), table))
+        else:
+            found[same] = ((*found[same][0], name), table)
+    return found, tuple(untried)
+
+
+def _fitting(
+    shapes: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], tables: _Tables, *, ours: bool
+) -> Iterator[Way]:
+    for peeled in peelings(shapes):
+        given = {shown: shapes[name] for name, shown in peeled.names.items()}
+        if ours and same_shapes(given, expected):
+            yield Way(peeled)
+        for names, table in tables:
+            if _all_matched(table, given):
+                plan = make_plan(table.rules, given, "ours", expected)
+                if not plan.problems:
+                    yield Way(peeled, names, plan)
+
+
+def _all_matched(table: Table, names: Mapping[str, Any]) -> bool:
+    return all(any(not rule.fills and rule.match("theirs", name) for rule in table.rules) for name in names)
+
+
+def _distinct(ways: Iterator[Way]) -> list[Way]:
+    found: dict[frozenset[tuple[Any, ...]], Way] = {}
+    for way in ways:
+        found.setdefault(way.assignment(), way)
+    return list(found.values())
+
+
+def _renamed(
+    way: Way, checkpoint: Checkpoint, state: Mapping[str, Any], parsed: ParsedSpec, path: Path, untried: Sequence[str]
+) -> tuple[Checkpoint, MigrationReport]:
+    unwrapping = _unwrapped(checkpoint, way.peeled)
+    report = replace(_report(checkpoint, parsed, path, len(state)), unwrapping=unwrapping)
+    claim = "each tensor of the file is one of the model's, none is left over or lacking, and every shape agrees"
+    report = replace(report, proofs=(Proof(claim),), uncertain=(_UNTOLD, *untried))
+    shown = way.peeled.names
+    if way.plan is None:
+        return _peeled(checkpoint, way.peeled), report
+    translated, wrong = apply_plan(way.plan, {shown[name]: t for name, t in state.items() if name in shown})
+    keymap = " and ".join(way.keymaps)
+    if wrong:
+        raise KeymapError(keymap, f"what the rules say is not so:\n  {told(wrong)}", wrong, path)
+    return (
+        Checkpoint(translated, unwrapping=unwrapping),
+        replace(report, renaming=_renaming(keymap, way.plan)),
+    )
+
+
+def _renaming(keymap: str, plan: Plan) -> Renaming:
+    used = [step for step in plan.steps if step.given and step.made]
+    converted = sum(type(step.rule).__name__ != "Rename" or bool(getattr(step.rule, "layout", ())) for step in used)
+    return Renaming(
+        keymap,
+        renamed=len(used) - converted,
+        converted=converted,
+        made=tuple(name for step in plan.steps if not step.given for name in step.made),
+        left_out=tuple(
+            f"{key} ({getattr(step.rule, 'why', '')})" for step in plan.steps if not step.made for key in step.given
+        ),
+    )
+
+
+def _unwrapped(checkpoint: Checkpoint, peeled: Peeled) -> Unwrapping | None:
+    before = checkpoint.unwrapping
+    if before is None and not peeled.prefixes and not peeled.left_out:
+        return None
+    before = before or Unwrapping()
+    return replace(
+        before,
+        prefixes=(*before.prefixes, *peeled.prefixes),
+        left_out=(*before.left_out, *peeled.left_out),
+    )
+
+
+def _report(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, tensors: int) -> MigrationReport:
+    target = " → ".join(part.type for part in parsed.parts)
+    return MigrationReport(str(path), path.suffix.removeprefix("."), tensors, target, unwrapping=checkpoint.unwrapping)
+
+
+def _suggest_parts(
+    shapes: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    tables: _Tables,
+    path: Path,
+    *,
+    ours: bool,
+) -> None:
+    """Refuse, with what to pick, a file of which a part would fit."""
+    for peeled in peelings(shapes):
+        firsts = list(dict.fromkeys(name.partition(".")[0] for name in peeled.names.values() if "." in name))
+        found = []
+        for first in firsts if len(firsts) <= 20 else ():
+            part = {
+                shown.removeprefix(f"{first}."): shapes[name]
+                for name, shown in peeled.names.items()
+                if shown.startswith(f"{first}.")
+            }
+            if len(part) < len(shapes) and next(_fitting(part, expected, tables, ours=ours), None) is not None:
+                found.append(("".join((*peeled.prefixes, first)), len(part)))
+        if found:
+            beside = len(shapes) - sum(count for _, count in found)
+            more = [f"{beside} other tensor{'s' if beside > 1 else ''}"] if beside else []
+            described = [f"{place!r} ({count} tensors, the whole model)" for place, count in found]
+            raise SeveralWeightsError(path, [place for place, _ in found], described + more)
+
+
+def _refuse_nearest(
+    shapes: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    tables: _Tables,
+    path: Path,
+    *,
+    ours: bool,
+) -> None:
+    """Refuse what fits in no way by what comes nearest to it, unless that is our own names."""
+    nearest: tuple[int, str, tuple[KeyProblem, ...]] | None = None
+    for peeled in peelings(shapes):
+        given = {shown: shapes[name] for name, shown in peeled.names.items()}
+        own = sum(name not in expected or given[name].shape != expected[name].shape for name in given)
+        own += sum(name not in given for name in expected)
+        if ours and (nearest is None or own < nearest[0]):
+            nearest = (own, "", ())
+        for names, table in tables:
+            plan = make_plan(table.rules, given, "ours", expected)
+            if nearest is None or len(plan.problems) < nearest[0]:
+                nearest = (len(plan.problems), " and ".join(names), plan.problems)
+    if nearest is not None and nearest[1]:
+        reason = f"these are not the tensors of such a model in the names of {nearest[1]}; is the spec theirs?"
+        raise KeymapError(nearest[1], f"{reason}\n  {told(nearest[2])}", nearest[2], path)
