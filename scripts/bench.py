@@ -50,7 +50,19 @@ def planning(name: str) -> Row:
     return Row(f"plan {name}", (f"zoo.plan({name!r})", lambda: zoo.plan(name)), ("FlopCounterMode", count))
 
 
-GROUPS = ("list", "build", "plan", "load", "convert", "export", "fingerprint", "forward", "memory", "registry")
+GROUPS = (
+    "list",
+    "build",
+    "plan",
+    "load",
+    "migrate",
+    "convert",
+    "export",
+    "fingerprint",
+    "forward",
+    "memory",
+    "registry",
+)
 
 
 def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
