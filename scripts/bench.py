@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import bench_models
 import bench_registry
 import bench_weights
 import click
-import timm
 import torch
 import torchvision
 from bench_pairs import Row, print_pairs, process
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-
-
-def building(name: str) -> Iterator[Row]:
-    """Build a model with fresh weights."""
-    ours = (f"zoo.build({name!r})", lambda: zoo.build(name))
-    yield Row(f"build {name}", ours, ("torchvision", lambda: torchvision.models.get_model(name, weights=None)))
-    yield Row(f"build {name}", ours, ("timm", lambda: timm.create_model(name)))
-
-
-def running(name: str, size: int) -> Row:
-    """Run a model on one image."""
-    image = torch.randn(1, 3, size, size)
-    ours, peer = zoo.build(name).eval(), torchvision.models.get_model(name, weights=None).eval()
-
-    def run(model: torch.nn.Module) -> Callable[[], object]:
-        return torch.inference_mode()(lambda: model(image))
-
-    return Row(f"forward {name} 1×3×{size}×{size}", ("zoo", run(ours)), ("torchvision", run(peer)), rounds=31)
 
 
 def planning(name: str) -> Row:
@@ -51,16 +33,7 @@ def planning(name: str) -> Row:
 
 
 GROUPS = (
-    "list",
-    "build",
-    "plan",
-    "load",
-    "migrate",
-    "convert",
-    "export",
-    "fingerprint",
-    "forward",
-    "memory",
+    *("list", "build", "plan", "load", "migrate", "convert", "export", "fingerprint", "forward", "train", "memory"),
     "registry",
 )
 
@@ -72,15 +45,10 @@ def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
         listing = process(sys.executable, "-c", "import timm; timm.list_models()")
         ours = ("zoo list", process(zoo_command, "list"))
         yield Row("list models, cold process", ours, ("timm.list_models()", listing), 15)
-    if "build" in groups:
-        for name in ("resnet18", "vgg16"):
-            yield from building(name)
+    yield from bench_models.rows(groups)
     if "plan" in groups:
         yield planning("resnet152")
     yield from bench_weights.rows(groups, folder)
-    if "forward" in groups:
-        for name in ("resnet18", "resnet50"):
-            yield running(name, 224)
 
 
 @click.command()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from exactness import ROWS, Row, classification, difference, pair
 
 from zoo import kinds
@@ -15,6 +16,12 @@ CLASSIFIERS = {row.name: row for row in ROWS if row.outputs is classification}
 SMALL = {"resnet34": (2, 3, 64, 96), "resnext50_32x4d": (2, 3, 64, 96), "r3d_18": (2, 3, 5, 48, 56)}
 SLOW = [pytest.param(row, id=name, marks=pytest.mark.slow) for name, row in CLASSIFIERS.items()]
 QUICK = [pytest.param(replace(CLASSIFIERS[name], shape=shape), id=f"{name}-small") for name, shape in SMALL.items()]
+
+
+def test_the_table_has_every_model_that_torchvision_has_too() -> None:
+    shared = set(kinds.models.names()) & set(torchvision.models.list_models())
+    assert {row.name for row in ROWS if not row.theirs} == shared
+    assert {row.theirs for row in ROWS if row.theirs} <= shared
 
 
 @pytest.mark.parametrize("row", [*QUICK, *SLOW])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from digits import split
 from torch import nn
+from torchvision.models import resnet18
 
 import zoo
 from zoo import kinds
@@ -266,6 +267,19 @@ def test_backbones_of_other_libraries_are_adapted_too(tmp_path: Path) -> None:
     assert [change.name for change in grey.transfer.adapted] == ["backbone.network.conv1.0.weight"]
     x = torch.randn(1, 1, 64, 64)
     torch.testing.assert_close(grey(x)[-1], model(x.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_of_torchvision_becomes_a_grey_model_of_another_task(tmp_path: Path) -> None:
+    theirs = resnet18().eval()
+    path = tmp_path / "theirs.pth"
+    torch.save(theirs.state_dict(), path)
+    grey = zoo.build("resnet18", weights=path, in_channels=1)
+    x = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(grey(x), theirs(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+    other = zoo.build("resnet18", weights=path, in_channels=1, num_classes=5)
+    assert {change.name for change in other.transfer.reinitialised} == {"head.fc.weight", "head.fc.bias"}
+    assert torch.equal(other.backbone.conv1.weight, grey.backbone.conv1.weight)
+    assert same(other, grey, "backbone")
 
 
 class Tied(nn.Module):
