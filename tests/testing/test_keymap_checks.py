@@ -127,8 +127,8 @@ def test_a_model_of_theirs_and_no_spec_is_refused() -> None:
 def test_a_keymap_that_is_not_there_fails_with_the_nearest_name() -> None:
     report = testing.check_keymap("torchvison")
     assert {f.why for f in report.failures} == {
-        "unknown keymap 'torchvison' (did you mean torchvision?); registered: segmentation_models_pytorch, "
-        "segmentation_models_pytorch_encoder, timm, torchvision"
+        "unknown keymap 'torchvison' (did you mean torchvision or torchvision_old?); registered: "
+        "segmentation_models_pytorch, segmentation_models_pytorch_encoder, timm, torchvision, torchvision_old"
     }
     with pytest.raises(UnknownNameError, match=r"unknown check 'key' \(did you mean keys"):
         testing.check_keymap("timm", expected_failures={"key": ""})

@@ -47,6 +47,24 @@ def test_tensors_go_there_and_back(name: str, randomise) -> None:
     assert compare(back, state).holds
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_old_names_are_those_that_their_loader_still_takes(name: str) -> None:
+    model = theirs(name)
+    old = kinds.keymaps.get("torchvision_old")
+    with torch.device("meta"):
+        ours = zoo.build(name)
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    ours.load_state_dict(kinds.keymaps.get("torchvision").to_ours(state, name), assign=True)
+    renamed = old.to_theirs(ours)
+    assert "backbone.fpn.inner_blocks.2.bias" in renamed
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.load_state_dict(dict(renamed), strict=True)
+    assert compare(model.state_dict(), state).holds
+    assert compare(old.to_ours(renamed, name), ours.state_dict()).holds
+
+
 def test_a_file_of_theirs_with_frozen_norms_is_loaded(randomise) -> None:
     norm = torchvision.ops.misc.FrozenBatchNorm2d
     backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(

@@ -267,7 +267,11 @@ def test_a_keymap_needs_a_spec_and_a_file_that_is_not_ours(theirs: dict[str, tor
 @pytest.mark.parametrize(
     ("keymap", "error", "message"),
     [
-        ("torchvison", UnknownNameError, r"unknown keymap 'torchvison' \(did you mean torchvision\?\)"),
+        (
+            "torchvison",
+            UnknownNameError,
+            r"unknown keymap 'torchvison' \(did you mean torchvision or torchvision_old\?\)",
+        ),
         ("zoo.weights.keymaps.timm:TIMM", UnknownNameError, "unknown keymap"),
         ("os:system", UnknownNameError, "unknown keymap"),
         (ACME, KeymapError, "found 'Keymap'; expected the name of a keymap that is registered"),
@@ -295,7 +299,8 @@ def test_listing_keymaps_imports_neither_them_nor_torch(python) -> None:
         "[m for m in sys.modules if 'keymap' in m])"
     )
     assert done.stdout == (
-        "['segmentation_models_pytorch', 'segmentation_models_pytorch_encoder', 'timm', 'torchvision'] False []\n"
+        "['segmentation_models_pytorch', 'segmentation_models_pytorch_encoder', 'timm', 'torchvision', "
+        "'torchvision_old'] False []\n"
     ), done.stderr
 
 

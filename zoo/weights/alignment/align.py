@@ -88,7 +88,7 @@ def aligned(
         model = rebuild(parsed, made, path)
         outputs = prove(model, observed, _trailing(sides), path)
         if all(each.holds for each in outputs):
-            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size)
+            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size, observed)
             return Aligned(made, report)
         last = _disproven(sides, outputs, path)
         del found, made, model
@@ -180,6 +180,7 @@ def _report(
     outputs: Sequence[OutputParity],
     trial: int,
     size: Sequence[int],
+    observed: Observed,
 ) -> MigrationReport:
     worst = max(outputs, key=lambda each: each.error / each.limit)
     notes = [f"the graphs fit {level.told}"]
@@ -191,6 +192,10 @@ def _report(
         notes.append(f"branches that are alike were paired in {trial + 1} ways; the last one was right")
     counts = Alignment(found.origins).counts
     uncertain = []
+    if not observed.varies:
+        uncertain.append(
+            "what the file gives is the same for every input that was tried, so that its proof proves little"
+        )
     if counts.get("batchnorm-folded"):
         uncertain.append(
             "the statistics of the BatchNorms that were folded are lost: the model computes the same, but training "
@@ -202,7 +207,10 @@ def _report(
             "the same"
         )
     alignment = Alignment(
-        found.origins, graph.producer, sum(layer.nodes for layer in sides.file.layers[1:]), tuple(notes)
+        found.origins,
+        graph.producer,
+        sum(layer.nodes for layer in sides.file.layers if layer.kind not in ("input", "output")),
+        tuple(notes),
     )
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),

@@ -112,5 +112,5 @@ def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | C
     filler = constants.get(filling(node))
     value = filler.values() if filler is not None and filler.values is not None else torch.zeros(1)
     name = node.outputs[0]
-    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.is_floating_point())
+    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.dtype)
     return Held(constant)

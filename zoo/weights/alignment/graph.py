@@ -22,15 +22,20 @@ class Constant:
         name: what it is called there.
         shape: its shape.
         values: gives its values; None if only its name matters, as that of a parameter of ours.
-        floating: whether it is of floating point.
+        dtype: its dtype.
         parameter: the name of the tensor of ours that it is, in our own graph.
     """
 
     name: str
     shape: tuple[int, ...]
     values: Callable[[], torch.Tensor] | None
-    floating: bool = True
+    dtype: torch.dtype = torch.float32
     parameter: str | None = None
+
+    @property
+    def floating(self) -> bool:
+        """Whether it is of floating point."""
+        return self.dtype.is_floating_point
 
 
 @dataclass(frozen=True)

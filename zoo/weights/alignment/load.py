@@ -22,7 +22,7 @@ def from_graph(
         path: an ONNX file that zoo did not write.
         checkpoint: its initializers.
         parsed: the spec of the model.
-        target: how the model is called.
+        target: how the model is called; empty if it has no name.
         mapped: whether tensors may stay in the file.
 
     Returns:
@@ -38,4 +38,5 @@ def from_graph(
     expected = model.state_dict()
     if expected.keys() == given.keys() and all(fits(given[name], each) for name, each in expected.items()):
         return checkpoint, None
-    return aligned(path, checkpoint, parsed, target, mapped=mapped)
+    composed = " → ".join(part.type for part in parsed.parts)
+    return aligned(path, checkpoint, parsed, f"{target} ({composed})" if target else composed, mapped=mapped)

@@ -42,6 +42,11 @@ class Observed:
     batch: torch.Tensor
     outputs: Sequence[torch.Tensor]
 
+    @property
+    def varies(self) -> bool:
+        """Whether it gave something else for something else."""
+        return any(len(each) < 2 or not torch.equal(each[:1].expand_as(each), each) for each in self.outputs)
+
 
 def observe(path: Path, shape: Shape, channels: int, size: Sequence[int]) -> Observed:
     """Run a stranger's file by onnxruntime on random numbers and on an image made by code.

@@ -76,9 +76,7 @@ def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool)
     found = {**tensors, **stated}
     if twice := sorted(tensors.keys() & stated.keys()):
         raise FileFormatError(path, f"two tensors are called {twice[0]!r}")
-    constants = {
-        name: Constant(name, tuple(each.shape), _giving(each), each.is_floating_point()) for name, each in found.items()
-    }
+    constants = {name: Constant(name, tuple(each.shape), _giving(each), each.dtype) for name, each in found.items()}
     nodes, numbers = _without_numbers(nodes)
     constants.update(numbers)
     taken = {name: shape for name, shape in inputs.items() if name not in constants}
@@ -253,5 +251,5 @@ def _without_numbers(nodes: list[Node]) -> tuple[list[Node], dict[str, Constant]
             if key in node.attributes:
                 tensor = torch.tensor(node.attributes[key], dtype=dtype)
                 name = node.outputs[0]
-                constants[name] = Constant(name, tuple(tensor.shape), _giving(tensor), dtype.is_floating_point)
+                constants[name] = Constant(name, tuple(tensor.shape), _giving(tensor), dtype)
     return kept, constants

@@ -51,7 +51,8 @@ def _constant(name: str, value: Any, parameters: Mapping[str, torch.Tensor]) -> 
     raw = getattr(value, "raw", None)
     known = not (isinstance(raw, torch.Tensor) and raw.is_meta)
     values = (lambda: torch.from_numpy(value.numpy().copy())) if known and parameter is None else None
-    return Constant(name, shape, values, value.dtype.is_floating_point(), parameter)
+    dtype = torch.float32 if value.dtype.is_floating_point() else torch.int64  # of ours the kind is enough
+    return Constant(name, shape, values, dtype, parameter)
 
 
 def _stated(name: str, attribute: ir.Attr) -> Constant:
@@ -61,7 +62,7 @@ def _stated(name: str, attribute: ir.Attr) -> Constant:
     else:
         floats = attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
         tensor = torch.tensor(value, dtype=torch.float32 if floats else torch.int64)
-    return Constant(name, tuple(tensor.shape), lambda: tensor, tensor.is_floating_point())
+    return Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
 
 
 def _node(node: ir.Node) -> Node:

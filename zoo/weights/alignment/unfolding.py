@@ -256,18 +256,11 @@ def _refuse_conflict(
 
 def _precision(file: Layout) -> torch.dtype:
     """Return the precision of the weights of the file, the widest of several."""
-    dtypes = {
-        held.constant.values().dtype
-        for layer in file.layers
-        for held in layer.slots.values()
-        if held.constant.values is not None and held.constant.floating
-    }
+    dtypes = {held.constant.dtype for layer in file.layers for held in layer.slots.values() if held.constant.floating}
     return max(dtypes, key=lambda dtype: (torch.finfo(dtype).bits, dtype_name(dtype)), default=torch.float32)
 
 
 def precisions(layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the precisions of the weights of layers, by name."""
     held = [each for layer in layers for each in layer.slots.values()]
-    return tuple(
-        sorted({dtype_name(each.constant.values().dtype) for each in held if each.constant.values is not None})
-    )
+    return tuple(sorted({dtype_name(each.constant.dtype) for each in held if each.constant.floating}))

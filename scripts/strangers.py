@@ -1,0 +1,195 @@
+"""Strangers: models that others wrote, exported by others, and of which model of ours each is a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import disguises
+import onnx
+import timm
+import torch
+import torchvision
+from disguises import Disguise
+from torch import nn
+from torchvision.models import resnet, vgg
+
+import zoo
+from zoo.spec import opened, parse
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+class Stranger(NamedTuple):
+    """A model of others.
+
+    Attributes:
+        make: makes it, with any weights.
+        spec: what it is here.
+        channels: of its input.
+        size: of its input.
+    """
+
+    make: Callable[[], nn.Module]
+    spec: Callable[[], dict[str, Any]]
+    channels: int = 3
+    size: int = 32
+
+
+class Combination(NamedTuple):
+    """One way for a file to come about."""
+
+    stranger: str
+    exporter: str
+    disguise: Disguise
+
+
+def spec_of(name: str, **changes: Any) -> dict[str, Any]:
+    """Return the spec of a named model with parts changed; nothing is built."""
+    with opened(name) as plain:
+        spec: dict[str, Any] = parse(plain).dump()
+    for part, values in changes.items():
+        spec[part] = {**(spec[part] or {}), **values}
+    return spec
+
+
+def _vgg(layers: tuple[int, ...], norm: bool) -> nn.Module:
+    widths = (8, 16, 32)
+    plan: list[Any] = []
+    for depth, width in zip(layers, widths, strict=True):
+        plan += [width] * depth + ["M"]
+    model = vgg.VGG(vgg.make_layers(plan, batch_norm=norm), num_classes=10, init_weights=False)
+    model.avgpool = nn.AdaptiveAvgPool2d(2)
+    model.classifier = nn.Sequential(
+        nn.Linear(128, 24), nn.ReLU(), nn.Dropout(), nn.Linear(24, 24), nn.ReLU(), nn.Dropout(), nn.Linear(24, 10)
+    )
+    return model
+
+
+def _vgg_spec(name: str, layers: tuple[int, ...]) -> dict[str, Any]:
+    return spec_of(
+        name,
+        input={"size": [32, 32]},
+        backbone={"layers": list(layers), "channels": [8, 16, 32]},
+        neck={"size": 2},
+        bottleneck={"hidden": [24, 24]},
+        head={"num_classes": 10},
+    )
+
+
+def _lenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+def _named(name: str, **options: Any) -> Callable[[], nn.Module]:
+    return lambda: getattr(torchvision.models, name)(**options)
+
+
+def _provided(backbone: str, **options: Any) -> dict[str, Any]:
+    return {"backbone": {"type": backbone, **options}, "neck": "gap", "head": {"type": "linear", "num_classes": 10}}
+
+
+def _provided_stranger(backbone: str) -> Stranger:
+    """Return a model of torchvision or timm that is a backbone here, with our own head, so that no name is theirs."""
+    return Stranger(lambda: zoo.build(_provided(backbone)), lambda: _provided(backbone), size=64)
+
+
+STRANGERS = {
+    "torchvision ResNet, basic blocks": Stranger(
+        lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=10),
+        lambda: spec_of("resnet18", backbone={"layers": [1, 1, 1, 1]}, head={"num_classes": 10}),
+    ),
+    "torchvision ResNet, bottleneck blocks": Stranger(
+        lambda: resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10),
+        lambda: spec_of("resnet50", backbone={"layers": [1, 1, 1, 1]}, head={"num_classes": 10}),
+    ),
+    "timm ResNet": Stranger(
+        lambda: timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=10),
+        lambda: spec_of("resnet18", backbone={"layers": [1, 1, 1, 1]}, head={"num_classes": 10}),
+    ),
+    "torchvision VGG": Stranger(lambda: _vgg((1, 1, 2), False), lambda: _vgg_spec("vgg11", (1, 1, 2))),
+    "torchvision VGG with BatchNorm": Stranger(lambda: _vgg((1, 1, 2), True), lambda: _vgg_spec("vgg11_bn", (1, 1, 2))),
+    "LeNet-5 as nn.Sequential": Stranger(_lenet, lambda: spec_of("lenet"), channels=1),
+}
+"""Small ones."""
+
+LARGE = {
+    "torchvision resnet18": Stranger(_named("resnet18"), lambda: spec_of("resnet18"), size=64),
+    "torchvision resnet50": Stranger(_named("resnet50"), lambda: spec_of("resnet50"), size=224),
+    "timm resnet50": Stranger(lambda: timm.create_model("resnet50"), lambda: spec_of("resnet50"), size=224),
+    "torchvision vgg19_bn": Stranger(_named("vgg19_bn"), lambda: spec_of("vgg19_bn"), size=224),
+    "timm vgg11": Stranger(lambda: timm.create_model("vgg11"), lambda: spec_of("vgg11"), size=224),
+    "torchvision:mobilenet_v3_small": _provided_stranger("torchvision:mobilenet_v3_small"),
+    "torchvision:shufflenet_v2_x0_5": _provided_stranger("torchvision:shufflenet_v2_x0_5"),
+    "torchvision:googlenet": _provided_stranger("torchvision:googlenet"),
+    "timm:efficientnet_b0": _provided_stranger("timm:efficientnet_b0"),
+}
+"""Whole ones."""
+
+_D, _L, _U, _H = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16"
+_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET = STRANGERS
+
+COMBINATIONS = [
+    *(Combination(_BASIC, _D, each) for each in (
+        disguises.plain, disguises.anonymous, disguises.shuffled, disguises.constants, disguises.external,
+        disguises.multiplied, disguises.basic, disguises.extended,
+    )),
+    *(Combination(_BASIC, _L, each) for each in (
+        disguises.plain, disguises.anonymous, disguises.constants, disguises.basic, disguises.extended)),
+    *(Combination(_BASIC, _U, each) for each in (disguises.plain, disguises.anonymous, disguises.extended)),
+    *(Combination(_BASIC, _H, each) for each in (disguises.plain, disguises.anonymous)),
+    *(Combination(_BOTTLENECK, each, disguises.anonymous) for each in (_D, _L, _U)),
+    *(Combination(_TIMM, each, disguises.anonymous) for each in (_D, _L)),
+    *(Combination(_VGG_BN, _D, each) for each in (disguises.anonymous, disguises.extended)),
+    *(Combination(_VGG_BN, _L, each) for each in (disguises.anonymous, disguises.multiplied)),
+    *(Combination(_VGG_BN, _U, each) for each in (disguises.anonymous,)),
+    *(Combination(_VGG, _D, each) for each in (disguises.anonymous, disguises.extended)),
+    *(Combination(_VGG, _L, each) for each in (disguises.constants,)),
+    *(Combination(_LENET, _D, each) for each in (disguises.anonymous, disguises.extended, disguises.external)),
+    *(Combination(_LENET, _L, each) for each in (disguises.multiplied, disguises.shuffled)),
+]  # fmt: skip
+
+LARGE_COMBINATIONS = [
+    Combination(name, exporter, disguise)
+    for name in LARGE
+    for exporter, disguise in ((_D, disguises.anonymous), (_L, disguises.extended))
+]
+
+
+def exported(stranger: Stranger, exporter: str, path: Path) -> nn.Module:
+    """Fill a stranger with random numbers and let an exporter write it.
+
+    Returns:
+        The stranger.
+    """
+    model = stranger.make().eval()
+    fill(model)
+    if exporter.endswith("float16"):
+        model = model.half()
+    dtype = next(model.parameters()).dtype
+    example = torch.randn(2, stranger.channels, stranger.size, stranger.size).to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if exporter == "legacy":
+            torch.onnx.export(model, (example,), path, dynamo=False)
+        else:
+            folded = not exporter.endswith("unfolded")
+            torch.onnx.export(model, (example,), path, dynamo=True, optimize=folded, verbose=False, external_data=False)
+    return model
+
+
+def fill(model: nn.Module) -> None:
+    """Fill a model with random numbers of a sane size, BatchNorm statistics too."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0, generator=random)
+            elif tensor.is_floating_point():
+                fan_in = tensor[0].numel() if tensor.dim() > 1 else 16
+                tensor.normal_(0.0, fan_in**-0.5, generator=random)
