@@ -15,8 +15,9 @@ _AVERAGES = {nn.MaxPool1d: nn.AvgPool1d, nn.MaxPool2d: nn.AvgPool2d, nn.MaxPool3
 def positive(network: nn.Module) -> nn.Module:
     """Make each output grow with each input that it sees: positive weights, and means for maxima; in eval mode."""
     for module in network.modules():
-        if type(module) in _AVERAGES:  # it stays what it is, for some networks look for their pools
-            module.forward = _AVERAGES[type(module)](module.kernel_size, module.stride, module.padding).forward
+        for maximum, average in _AVERAGES.items():
+            if isinstance(module, maximum):  # it stays what it is, for some networks look for their pools
+                module.forward = average(module.kernel_size, module.stride, module.padding).forward
     for parameter in network.parameters():
         parameter.data.fill_(1 / max(parameter[0].numel(), 1) if parameter.dim() > 1 else 1)
     return network.double().eval()

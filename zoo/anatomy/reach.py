@@ -259,8 +259,13 @@ def _merge(one: Reach, other: Reach) -> Reach:
             common = [
                 [j if j == k else 0 for j, k in zip(*pair, strict=True)] for pair in zip(mine, theirs, strict=True)
             ]
-            # where one side does not move at all, as after a global pool, neither does what is made of both
-            candidates = [mine, theirs, common] if _moves(mine) and _moves(theirs) else [common]
+            whole = [each for each in (mine, theirs) if all(j == int(j) for row in each for j in row)]
+            if not (_moves(mine) and _moves(theirs)):
+                candidates = [common]  # as after a global pool
+            elif len(whole) == 1 and max(map(len, mine)) == 1:
+                candidates = whole  # the other was resized to the size of this one
+            else:
+                candidates = [mine, theirs, common]
         found = [(*_bounds(one, other, axis, candidate), candidate) for candidate in candidates]
         low[axis], high[axis], chosen = min(found, key=lambda each: each[1] - each[0])
         jumps.append(chosen)
