@@ -32,7 +32,10 @@ def planning(name: str) -> Row:
     return Row(f"plan {name}", (f"zoo.plan({name!r})", lambda: zoo.plan(name)), ("FlopCounterMode", count))
 
 
-GROUPS = ("list", "build", "plan", "load", "convert", "export", "fingerprint", "forward", "train", "memory", "registry")
+GROUPS = (
+    *("list", "build", "plan", "load", "migrate", "convert", "export", "fingerprint", "forward", "train", "memory"),
+    "registry",
+)
 
 
 def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ def rows(groups: Collection[str], folder: Path) -> Iterator[Row]:
         yield from loading_against_torchvision(folder)
         for name in ("vgg16", "mlp"):
             yield loading_against_safetensors(artifact(folder, name))
+    if "migrate" in groups:
+        yield from migrating(folder)
     if "convert" in groups:
         yield from converting(folder)
     if "export" in groups:
@@ -65,6 +68,20 @@ def loading_against_torchvision(folder: Path) -> Iterator[Row]:
     size = f"{path.stat().st_size / 1e6:.0f} MB"
     yield Row(f"load vgg16, {size}", ("zoo.load", lambda: zoo.load(path)), other, 80)
     yield Row(f"load vgg16, {size}, every weight summed", ("zoo.load + sum", touched), other, 40)
+
+
+def migrating(folder: Path) -> Iterator[Row]:
+    """Load a file in the names of torchvision against the same in ours, and tell of what model a file is."""
+    for name in ("resnet50", "vgg16"):
+        theirs, ours = folder / f"{name}-theirs.pth", folder / f"{name}-ours.pth"
+        torch.save(torchvision.models.get_model(name, weights=None).state_dict(), theirs)
+        torch.save(zoo.load(theirs, spec=name).state_dict(), ours)
+        plain = ("zoo.load, our names", partial(zoo.load, ours, spec=name))
+        given = ("zoo.load(keymap=)", partial(zoo.load, theirs, spec=name, keymap="torchvision"))
+        yield Row(f"load {name} by a keymap", given, plain, 1 / 1.2, 15)
+        yield Row(f"load {name}, recognised", ("zoo.load", partial(zoo.load, theirs, spec=name)), plain, 1 / 1.2, 15)
+        reading = ("torch.load of it", partial(torch.load, theirs, weights_only=True))
+        yield Row(f"identify {name}", ("zoo.identify", partial(zoo.identify, theirs)), reading)
 
 
 def loading_against_safetensors(path: Path) -> Row:

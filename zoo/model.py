@@ -240,7 +240,7 @@ class Model(nn.Module):
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]
         dims = getattr(self.backbone, "dims", 2) if size is None else len(size)
         if x.dim() != dims + 2 or x.shape[1] != channels:
-            sizes = ", ".join("HWD"[:dims]) if dims <= 3 else "*size"
+            sizes = {1: "L", 2: "H, W", 3: "D, H, W"}.get(dims, "*size")
             raise ShapeError(f"an input of shape {tuple(x.shape)}", f"(N, {channels}, {sizes})", "model input")
         least = getattr(self.backbone, "min_size", 1)
         if min(x.shape[2:], default=1) < least:

@@ -56,7 +56,7 @@ def test_a_model_of_any_size_says_how_many_axes_it_takes(name: str) -> None:
     model = zoo.build({**spec(name, 1), "input": {"channels": 2, "size": None}})
     assert model(torch.randn(1, 2, 40))[-1].shape[:2] == (1, model.features[-1].channels)
     assert [f.shape_text for f in model.features] == [f"{f.channels}×?" for f in model.features]
-    with pytest.raises(ShapeError, match=r"an input of shape \(1, 2, 40, 40\); expected \(N, 2, H\)"):
+    with pytest.raises(ShapeError, match=r"an input of shape \(1, 2, 40, 40\); expected \(N, 2, L\)"):
         model(torch.randn(1, 2, 40, 40))
 
 

@@ -96,8 +96,9 @@ def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json:
 @click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file", type=click.Path())
 @click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
+@click.option("--libraries", is_flag=True, help="Try the models of timm and torchvision too, which takes a while.")
 @_json
-def identify(file: str, within: str | None, as_json: bool) -> None:
+def identify(file: str, within: str | None, libraries: bool, as_json: bool) -> None:
     """Tell which models the weights FILE can be of, from its names and shapes alone.
 
     Prefixes are taken off, the names of every keymap tried, and numbers of classes, channels, widths and depths read
@@ -105,7 +106,7 @@ def identify(file: str, within: str | None, as_json: bool) -> None:
     """
     from zoo.weights.migration.identify import identify as identify_file
 
-    found = identify_file(file, within=within)
+    found = identify_file(file, within=within, libraries=libraries)
     if as_json:
         tables.print_json(found.to_json())
     else:

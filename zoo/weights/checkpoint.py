@@ -193,7 +193,9 @@ class Checkpoint:
 def input_port(model: Model) -> Port:
     """Describe what a model takes."""
     source = model.spec["input"]
-    return Port(name="image", shape=("batch", source["channels"], *(source["size"] or ("height", "width"))))
+    return Port(
+        name="image", shape=("batch", source["channels"], *(source["size"] or AXES[getattr(model.backbone, "dims", 2)]))
+    )
 
 
 def output_ports(model: Model) -> tuple[Port, ...]:

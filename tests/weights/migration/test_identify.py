@@ -120,3 +120,20 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     told = json.loads(CliRunner().invoke(main, ["identify", str(path), "--json"]).output)
     assert told["fits"][0]["changes"] == {"head": {"num_classes": 62}}
     assert told["unwrapping"]["within"] == "state_dict"
+
+
+def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+    monkeypatch.setattr(torchvision.models, "list_models", lambda: ["mobilenet_v3_small", "squeezenet1_0", "alexnet"])
+    state = timm.create_model("mobilenetv3_small_050", num_classes=7, in_chans=1).state_dict()
+    path = saved({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
+    assert not zoo.identify(path).fits
+    (fit,) = zoo.identify(path, libraries=True).fits
+    assert (fit.model, fit.prefixes) == ("timm:mobilenetv3_small_050", ("model.",))
+    assert fit.call == "timm.create_model('mobilenetv3_small_050', in_chans=1, num_classes=7)"
+    other = eval(fit.call, {"timm": timm})  # what it says is to be typed
+    assert other.load_state_dict(state, strict=True)
+    path = saved(torchvision.models.alexnet(num_classes=3).state_dict(), tmp_path / "b.pth")
+    done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
+    assert done.exit_code == 0
+    assert "torchvision.models.get_model('alexnet', num_classes=3)" in done.output

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import zoo
+from zoo.features import AXES
 
 
 def built(dims: int, norm: str) -> zoo.Model:
@@ -57,3 +58,22 @@ def test_named_models_of_every_dimension_run_at_any_batch_size(
         expected = model(x).detach()
         # The same sums in another order: the error grows with the size of the numbers that are summed.
         assert (torch.from_numpy(found) - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_a_model_of_any_size_is_exported_and_verified_for_any(dims: int, randomise, tmp_path: Path) -> None:
+    spec = {
+        "input": {"channels": 2, "size": None},
+        "backbone": {"type": "resnet_lite", "layers": [1, 1], "width": 4, "dims": dims},
+        "neck": "gap",
+        "head": {"type": "linear", "num_classes": 3},
+    }
+    model = randomise(zoo.build(spec)).eval()
+    path = zoo.save(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 2, *AXES[dims]]
+    for size in ((40, 36, 33), (33, 20, 24)):
+        x = torch.randn(2, 2, *size[:dims])
+        (found,) = session.run(None, {"image": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), model(x).detach(), rtol=1e-5, atol=1e-5)
+    assert zoo.verify(path, zoo.save(model, tmp_path / "model.safetensors")).ok

@@ -19,6 +19,7 @@ from zoo.messages import printable, some
 from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.keymaps.keymap import Keymap, Table
 from zoo.weights.keymaps.plan import make_plan, unlike
+from zoo.weights.migration.libraries import in_libraries
 from zoo.weights.migration.parameters import read_off
 from zoo.weights.migration.recognise import same_shapes, unvalued
 from zoo.weights.migration.report import Unwrapping
@@ -103,7 +104,7 @@ class Identification:
             yield f"  {near.model or 'a model without a name'} {names}: {some(near.differences, 3)}"
 
 
-def identify(path: str | PathLike[str], *, within: str | None = None) -> Identification:
+def identify(path: str | PathLike[str], *, within: str | None = None, libraries: bool = False) -> Identification:
     """Tell which models a weights file can be of, from its names and shapes alone: no value is read.
 
     The names are tried as they are and without prefixes, as ours and as those of every keymap. What shapes tell of a
@@ -112,6 +113,8 @@ def identify(path: str | PathLike[str], *, within: str | None = None) -> Identif
     Args:
         path: the file.
         within: which weights, where it holds several, as for :func:`zoo.load`.
+        libraries: whether the models of timm and torchvision are tried as well, on the meta device. That takes many
+            seconds; a file that only they know loads there, and their backbones are here as ``timm:…``.
 
     Returns:
         The models that it fits, each with the call that loads it; or those that come nearest, with what differs.
@@ -140,6 +143,8 @@ def identify(path: str | PathLike[str], *, within: str | None = None) -> Identif
     readings = list(_readings(shapes, models))
     tried = [each for reading in readings if not reading.unread for each in _tried(reading, models, path, within)]
     fits = _best([each for each in tried if each.fits])
+    if libraries:
+        fits += _theirs(shapes)
     nearest: list[Fit] = []
     if not fits:
         readings.sort(key=lambda reading: reading.unread)
@@ -148,6 +153,14 @@ def identify(path: str | PathLike[str], *, within: str | None = None) -> Identif
         ]
         nearest = sorted(near, key=lambda each: (len(each.differences), each.model == ""))
     return Identification(str(path), kind, len(state), checkpoint.unwrapping, tuple(fits), tuple(nearest[:3]))
+
+
+def _theirs(shapes: Mapping[str, torch.Tensor]) -> Iterator[Fit]:
+    variants = [(each, {shown: shapes[n] for n, shown in each.names.items()}) for each in peelings(shapes)]
+    for found in in_libraries(variants):
+        library = found.name.partition(":")[0]
+        changes = {"model": found.changes} if found.changes else {}
+        yield Fit(found.name, {}, changes, library, found.peeled.prefixes, (), found.call)
 
 
 @dataclass(frozen=True)

@@ -167,14 +167,17 @@ def _fitting(
         if ours and same_shapes(given, expected):
             yield Way(peeled)
         for names, table in tables:
-            if _all_matched(table, given):
+            if _can_read(table, given):
                 plan = make_plan(table.rules, given, "ours", expected)
                 if not plan.problems:
                     yield Way(peeled, names, plan)
 
 
-def _all_matched(table: Table, names: Mapping[str, Any]) -> bool:
-    return all(any(not rule.fills and rule.match("theirs", name) for rule in table.rules) for name in names)
+def _can_read(table: Table, names: Mapping[str, Any]) -> bool:
+    """Tell of three names whether a table knows them: a plan asks of all, which takes a fifth of a load."""
+    listed = list(names)
+    few = {listed[0], listed[len(listed) // 2], listed[-1]} if listed else set()
+    return all(any(not rule.fills and rule.match("theirs", name) for rule in table.rules) for name in few)
 
 
 def _distinct(ways: Iterator[Way]) -> list[Way]:

@@ -371,7 +371,7 @@ def _probes(model: Model, sides: Sequence[_Side], seed: int, notes: list[str]) -
     source = model.spec["input"]
     size = source["size"]
     if size is None:
-        size = [max(64, getattr(model.backbone, "min_size", 1))] * 2
+        size = [max(64, getattr(model.backbone, "min_size", 1))] * getattr(model.backbone, "dims", 2)
         for side in sides:
             if side.is_onnx and side.path is not None:
                 size = [n or size[0] for n in onnx_input_shape(side.path)[2:]]
