@@ -25,7 +25,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.model import Model
-from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, of_classes, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.migration.recognise import recognised
@@ -104,7 +104,7 @@ def build(
         changes.append({"input": {"channels": in_channels}})
     with opened(spec) as plain:
         if num_classes is not None:
-            changes.append(_of_classes(reduce(merge, changes, plain), num_classes))
+            changes.append(of_classes(reduce(merge, changes, plain), num_classes))
         merged = reduce(merge, changes, plain)
         if weights is None:
             return compose(merged)
@@ -168,16 +168,6 @@ def _spec_of(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> dict[str, Any]
         return normalise(checkpoint.artifact.spec if checkpoint.artifact else plain)
     except SpecError:
         return {}  # it needs what is not here, or needs the changes to be complete
-
-
-def _of_classes(spec: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """Return the changes that give every head of a spec another number of classes."""
-    aux = {
-        name: {"head": {"num_classes": num_classes}}
-        for name, each in (spec.get(kinds.AUX) or {}).items()
-        if isinstance(each, Mapping) and "num_classes" in (each.get("head") or ())
-    }
-    return {"head": {"num_classes": num_classes}, **({kinds.AUX: aux} if aux else {})}
 
 
 def weights_of(model: str) -> dict[str, str]:

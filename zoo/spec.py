@@ -184,6 +184,20 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def of_classes(spec: Spec, num_classes: int) -> dict[str, Any]:
+    """Return the changes that give the heads of a spec another number of classes, and auxiliary ones that state theirs.
+
+    >>> of_classes({"backbone": "mlp"}, 5)
+    {'head': {'num_classes': 5}}
+    """
+    aux = {
+        name: {"head": {"num_classes": num_classes}}
+        for name, each in (spec.get(kinds.AUX) or {}).items()
+        if isinstance(each, Mapping) and "num_classes" in (each.get("head") or ())
+    }
+    return {"head": {"num_classes": num_classes}, **({kinds.AUX: aux} if aux else {})}
+
+
 def parse(spec: Spec) -> ParsedSpec:
     """Check every name and every parameter of a spec, and fill in the defaults.
 

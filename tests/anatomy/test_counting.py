@@ -25,7 +25,7 @@ def counted(spec: dict, shape: tuple[int, ...]) -> tuple[int, int]:
 
 SMALL = {
     "resnet18": 64, "resnet50": 64, "vgg11": 64, "vgg16_bn": 64, "lenet": 32, "mlp": 28, "resnet-lite": 32,
-    "vgg-lite": 32,
+    "vgg-lite": 32, "tiny-seg": 32, "tiny-det": 64, "deeplabv3_resnet50": 64, "retinanet_resnet50_fpn": 64,
 }  # fmt: skip
 
 

@@ -28,10 +28,10 @@ def kept(model: nn.Module, x: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize("batch", [2, 3])
-@pytest.mark.parametrize("name", ["lenet", "mlp", "resnet-lite", "vgg-lite"])
+@pytest.mark.parametrize("name", ["lenet", "mlp", "resnet-lite", "vgg-lite", "tiny-seg", "tiny-det"])
 def test_what_is_kept_for_training_is_what_autograd_keeps(name: str, batch: int) -> None:
     model = zoo.build(name)
-    found = zoo.plan(name, batch=batch)
+    found = zoo.plan(name, batch=batch, size=None if model.spec["input"]["size"] else (64, 48))
     assert found.training.kept_bytes == kept(model, torch.randn(found.input))
 
 

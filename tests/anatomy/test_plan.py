@@ -56,7 +56,7 @@ def test_the_plan_of_a_built_model_is_that_of_its_spec() -> None:
     assert zoo.plan(model) == zoo.plan(model.spec) == zoo.plan("resnet-lite", num_classes=5)
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    with pytest.raises(ShapeError, match=r"found changes \(head\) to a model that was built; expected its spec"):
+    with pytest.raises(ShapeError, match=r"found changes \(num_classes\) to a model that was built; expected its spec"):
         zoo.plan(model, num_classes=3)
 
 
@@ -65,6 +65,9 @@ def test_changes_are_those_of_build() -> None:
     assert found.input == (4, 3, 64, 48)
     assert found.spec["neck"]["type"] == "gmp"
     assert found.node("backbone").outputs[0].shape == (4, 8, 64, 48)
+    segmenter = zoo.plan("fcn_resnet50_aux", size=(64, 64), num_classes=4)
+    assert segmenter.parts["head"].outputs[0].shape[1] == segmenter.node("aux.stage3").outputs[0].shape[1] == 4
+    assert "aux" not in str(zoo.plan("fcn_resnet50_aux", size=(64, 64), aux=None))
     headless = zoo.plan("resnet-lite", neck=None, head=None)
     assert list(headless.parts) == ["backbone"]
     assert len(headless.tree.outputs) == 3

@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
-from zoo.errors import ShapeError
+import zoo
+from zoo.errors import ShapeError, ZooError
 from zoo.features import Feature
 from zoo.heads.anchor_box import AnchorBoxHead
 from zoo.layers.norm import Norm
@@ -104,6 +105,8 @@ def test_boxes_end_where_the_image_of_a_padded_batch_does(maps) -> None:
     first, second = ours.decode(ours(maps, SIZE), image_sizes=[(50, 60), SIZE], score_threshold=0.0)
     assert first["boxes"].amax(0).tolist() == [60, 50, 60, 50]
     assert second["boxes"][:, 2].max() > 60
+    with pytest.raises(ShapeError, match="decode: found image_sizes of 1 images; expected one for each of the 2"):
+        ours.decode(ours(maps, SIZE), image_sizes=[SIZE])
 
 
 def test_training_starts_from_the_prior(maps) -> None:
@@ -151,3 +154,36 @@ def test_what_comes_out_is_what_is_declared_in_every_mode(maps) -> None:
 def test_what_does_not_fit_is_refused_with_what_would(features, parameters, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         AnchorBoxHead(features, 3, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"head": {"anchor_sizes": [[32], [64], [128], [256]]}},
+            r"spec.head \(anchor_box\) after neck fpn: found anchor_sizes for 4 maps; expected one row for each of the "
+            r"5 that come in: stage2, stage3, stage4, p6, p7",
+        ),
+        (
+            {"neck": None},
+            r"spec.head \(anchor_box\) after backbone resnet_lite: found maps of 3 widths: 'stage2' of 512, 'stage3' "
+            r"of 1024, 'stage4' of 2048; expected one width",
+        ),
+        (
+            {"neck": "gap"},
+            r"spec.head \(anchor_box\) after neck gap: found the vector 'stage4' \(2048\); expected maps",
+        ),
+        (
+            {"backbone": {"dims": 3}},
+            r"spec.head \(anchor_box\) .*found the map .*; expected maps with height and width",
+        ),
+        (
+            {"head": {"anchor_sizes": [[0]]}},
+            r"spec.head.anchor_sizes\[0\]\[0\]: found 0 \(int\); expected greater than or equal to 1",
+        ),
+        ({"head": {"ratios": []}}, r"spec.head.ratios: .*expected"),
+    ],
+)
+def test_a_spec_that_does_not_fit_is_refused_with_the_place(changes, message: str) -> None:
+    with torch.device("meta"), pytest.raises(ZooError, match=message):
+        zoo.build("retinanet_resnet50_fpn", **changes)

@@ -158,3 +158,28 @@ def test_another_initialiser_within_is_no_other_function(tmp_path: Path) -> None
     with pytest.raises(SpecError, match=r"spec\.head\.heads: the weights were saved with"):
         zoo.load(path, spec=spec({"a": {**POOLED, "bottleneck": {"type": "linear", "out_features": 6,
                                                                  "activation": "tanh"}}}))  # fmt: skip
+
+
+def test_one_trunk_tells_a_label_boxes_and_a_mask(tmp_path: Path) -> None:
+    label = {"type": "branch", "neck": "gap", "head": LINEAR}
+    boxes = {"type": "anchor_point", "num_classes": 3, "depth": 1}
+    mask = {"type": "branch", "neck": "concat", "head": {"type": "fcn", "num_classes": 2}}
+    model = zoo.build(
+        {
+            "backbone": {"type": "resnet_lite", "layers": [1, 1, 1], "width": 8},
+            "neck": {"type": "fpn", "channels": 32},
+            "head": {"type": "multi", "heads": {"label": label, "boxes": boxes, "mask": mask}},
+        }
+    ).eval()
+    session = onnxruntime.InferenceSession(zoo.save(model, tmp_path / "model.onnx"))
+    x = torch.randn(3, 3, 80, 112)
+    with torch.no_grad():
+        found = model(x)
+    flat = {
+        "label": found["label"],
+        **{f"boxes.{k}": each for k, each in found["boxes"].items()},
+        "mask": found["mask"],
+    }
+    assert [output.name for output in session.get_outputs()] == list(flat)
+    for got, expected in zip(session.run(None, {"image": x.numpy()}), flat.values(), strict=True):
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-4, atol=1e-5)

@@ -19,7 +19,7 @@ from zoo.errors import ShapeError, UnknownNameError
 from zoo.features import Feature
 from zoo.held import unsaved
 from zoo.model import Model
-from zoo.spec import Source, merge, opened
+from zoo.spec import Source, merge, of_classes, opened
 
 Change = Mapping[str, Any] | str | None
 """What a part becomes: parameters to merge, the name of another component, or None for no such part."""
@@ -40,6 +40,7 @@ def plan(
     neck: Change = _AS_IT_IS,
     bottleneck: Change = _AS_IT_IS,
     head: Change = _AS_IT_IS,
+    aux: Mapping[str, Any] | None = _AS_IT_IS,
 ) -> Plan:
     """Tell what a model is like inside, and what it takes to run and to train it; no weight is allocated.
 
@@ -50,12 +51,13 @@ def plan(
         size: the spatial size of the input, in place of that of the spec.
         batch: how many samples; multiply-adds and activations are of all of them.
         dtype: of weights and activations: ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``.
-        num_classes: short for ``head={"num_classes": …}``.
+        num_classes: short for ``head={"num_classes": …}``, and the same for auxiliary heads that state theirs.
         in_channels: how many channels the input has, in place of what the spec says.
         backbone: changes to this part, as :func:`zoo.build` takes them; of a built model nothing can be changed.
         neck: the same.
         bottleneck: the same.
         head: the same.
+        aux: changes to auxiliary heads by name; None removes all of them.
 
     Raises:
         UnknownNameError: there is no such model, or no such dtype.
@@ -73,19 +75,22 @@ def plan(
         raise UnknownNameError("dtype", dtype, _DTYPES, nearest(dtype, _DTYPES))
     if batch < 1:
         raise ShapeError(f"batch={batch}", "at least one sample", "plan")
-    stated = {"backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head}
+    stated = {"backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
     changes: list[dict[str, Any]] = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
-    if num_classes is not None:
-        changes.append({"head": {"num_classes": num_classes}})
     source: dict[str, Any] = {} if in_channels is None else {"channels": in_channels}
     if isinstance(spec, Model):
-        _refuse_changes([*changes, source])
+        _refuse_changes([*changes, source, {} if num_classes is None else {"num_classes": num_classes}])
         model = _ghost(spec)
     else:
         if size is not None:
             source["size"] = list(size)
+        if source:
+            changes.append({"input": source})
         with opened(spec) as plain:
-            model = compose(reduce(merge, [*changes, {"input": source}] if source else changes, plain), "meta")
+            merged = reduce(merge, changes, plain)
+            if num_classes is not None:
+                merged = merge(merged, of_classes(merged, num_classes))
+            model = compose(merged, "meta")
     model = model.to(getattr(torch, dtype))
     return _measured(model, (batch, model.spec["input"]["channels"], *_size(model, size)), dtype)
 

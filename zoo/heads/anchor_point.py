@@ -154,6 +154,9 @@ class AnchorPointHead(nn.Module):
         Returns:
             For each image ``boxes`` ``(D, 4)``, left, top, right, bottom in pixels of the input, ``scores`` ``(D,)``
             and ``labels`` ``(D,)`` int64, the best first.
+
+        Raises:
+            ShapeError: ``image_sizes`` are of another number of images.
         """
         return best_boxes(
             (predictions["logits"], predictions["centreness"]),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from zoo.errors import ShapeError
+
 _LARGEST_GROWTH = math.log(1000.0 / 16)
 """The exponent above which a predicted width or height is cut off, as in torchvision and Detectron."""
 
@@ -151,9 +153,16 @@ def best_boxes(
 
     Returns:
         For each image ``boxes`` ``(D, 4)``, ``scores`` ``(D,)`` and ``labels`` ``(D,)`` int64, the best first.
+
+    Raises:
+        ShapeError: there are sizes for another number of images.
     """
     from torchvision.ops import batched_nms, clip_boxes_to_image
 
+    if len(sizes) != len(encoded):
+        raise ShapeError(
+            f"image_sizes of {len(sizes)} images", f"one for each of the {len(encoded)} of the batch", "decode"
+        )
     lengths = [len(level) for level in anchors]
     results = []
     for index, size in enumerate(sizes):
