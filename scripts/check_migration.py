@@ -24,8 +24,8 @@ INTRODUCTION = """\
 # Migration of ONNX files
 
 This page is written by `scripts/check_migration.py`: models of others, filled with random weights and random BatchNorm
-statistics, are exported, disguised, and loaded with `zoo.load(file, spec=…)`. [How to bring weights home]\
-(../how-to/migrate.md) says what the words mean. The tests do the same.
+statistics, are exported, disguised, and loaded with `zoo.load(file, spec=…)`. The words are explained in
+[How to bring a checkpoint home](../how-to/migrate.md). The tests do the same.
 
 An error is the largest difference from a run in float64, over the largest number of a sample, of onnxruntime on the
 file; what it may be is measured on the model. Times are of the whole load, with the export of our own model and the

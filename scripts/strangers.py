@@ -123,11 +123,12 @@ LARGE = {
     "torchvision resnet50": Stranger(_named("resnet50"), lambda: spec_of("resnet50"), size=224),
     "timm resnet50": Stranger(lambda: timm.create_model("resnet50"), lambda: spec_of("resnet50"), size=224),
     "torchvision vgg19_bn": Stranger(_named("vgg19_bn"), lambda: spec_of("vgg19_bn"), size=224),
-    "timm vgg11": Stranger(lambda: timm.create_model("vgg11"), lambda: spec_of("vgg11"), size=224),
+    "torchvision:mobilenet_v2": _provided_stranger("torchvision:mobilenet_v2"),
     "torchvision:mobilenet_v3_small": _provided_stranger("torchvision:mobilenet_v3_small"),
     "torchvision:shufflenet_v2_x0_5": _provided_stranger("torchvision:shufflenet_v2_x0_5"),
     "torchvision:googlenet": _provided_stranger("torchvision:googlenet"),
-    "timm:efficientnet_b0": _provided_stranger("timm:efficientnet_b0"),
+    "timm:efficientnet_lite0": _provided_stranger("timm:efficientnet_lite0"),
+    "torchvision:densenet121": _provided_stranger("torchvision:densenet121"),
 }
 """Whole ones."""
 

@@ -118,8 +118,11 @@ def test_branches_that_are_alike_are_paired_as_wholes_and_called_ambiguous(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"backbone": {"activation": "relu"}}, "apart"),
-        ({"backbone": {"pool": "max"}}, "apart"),
+        (
+            {"backbone": {"activation": "relu"}},
+            "Conv .*after Tanh, AveragePool 2×2 strides=2,2; .*after Relu, AveragePool",
+        ),
+        ({"backbone": {"pool": "max"}}, "Conv .*after Tanh, AveragePool 2×2 strides=2,2; .*after Tanh, MaxPool 2×2"),
         (
             {"backbone": {"channels": [6, 17]}},
             r"the first in the file is Conv .*16×6×5×5.*'backbone.stages.1.conv.weight' 17×6",

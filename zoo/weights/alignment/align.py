@@ -164,8 +164,8 @@ def _disproven(sides: _Sides, outputs: Sequence[OutputParity], path: Path) -> Al
         path,
         f"computes something else than the model with its weights: {worst.error:.2g} apart on {worst.inputs}, "
         f"{worst.limit:.2g} would do",
-        theirs.told() if theirs else "",
-        ours.told() if ours else "",
+        theirs.told(trails=True) if theirs else "",
+        ours.told(trails=True) if ours else "",
     )
 
 

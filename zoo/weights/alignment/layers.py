@@ -141,12 +141,14 @@ class Layer:
         """Return the name of the first tensor of ours among its weights, or nothing."""
         return next((held.constant.parameter for held in self.slots.values() if held.constant.parameter), "")
 
-    def told(self) -> str:
-        """Describe it for a message: ``Conv 'conv1.weight' 64×3×7×7 strides=2,2``."""
+    def told(self, *, trails: bool = False) -> str:
+        """Describe it for a message: ``Conv 'conv1.weight' 64×3×7×7 strides=2,2 after Relu``."""
         name = self.parameter() or (self.node.name if self.node is not None else "")
         weight = self.slots.get("weight") or next(iter(self.slots.values()), None)
         shape = "×".join(map(str, weight.shape)) if weight is not None else ""
-        return " ".join([self.op, *([repr(name)] if name else []), *([shape] if shape else []), *self.window])
+        words = [", ".join(edge.trail) or "nothing" for edge in self.inputs] if trails else []
+        after = [f"after {' and '.join(words)}"] if words else []
+        return " ".join([self.op, *([repr(name)] if name else []), *([shape] if shape else []), *self.window, *after])
 
 
 @dataclass(frozen=True)
