@@ -48,6 +48,29 @@ def test_classes_and_channels_are_read_off_and_the_call_works(tmp_path: Path) ->
     assert model.migration.proven
 
 
+@pytest.mark.parametrize("name", ["tiny-seg", "tiny-det"])
+def test_classes_of_any_head_are_read_off(name: str, tmp_path: Path) -> None:
+    model = zoo.build(name, num_classes=7)
+    path = saved(nn.DataParallel(model).state_dict(), tmp_path / "a.pth")
+    (fit,) = zoo.identify(path).fits
+    assert fit.model == name
+    assert fit.spec == model.spec
+    assert zoo.build(name, weights=path, num_classes=7).transfer.complete
+    assert eval(fit.call, {"zoo": zoo}).spec == model.spec
+
+
+def test_classes_of_auxiliary_heads_are_read_off(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        theirs = torchvision.models.segmentation.fcn_resnet50(
+            weights=None, weights_backbone=None, num_classes=5, aux_loss=True
+        )
+    state = {name: torch.zeros(t.shape, dtype=torch.uint8) for name, t in theirs.state_dict().items()}
+    (fit,) = zoo.identify(saved(state, tmp_path / "a.pth")).fits
+    assert (fit.model, fit.keymap) == ("fcn_resnet50_aux", "torchvision")
+    assert fit.call.endswith("num_classes=5)")
+    assert fit.spec == zoo.build("fcn_resnet50_aux", num_classes=5).spec
+
+
 def test_depth_is_read_off(tmp_path: Path) -> None:
     state = ResNet(BasicBlock, [1, 2, 1, 1], num_classes=3).state_dict()
     found = zoo.identify(saved(state, tmp_path / "a.pth"))

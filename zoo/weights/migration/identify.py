@@ -20,8 +20,8 @@ from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.keymaps.keymap import Keymap, Table
 from zoo.weights.keymaps.plan import make_plan, unlike
 from zoo.weights.migration.libraries import in_libraries
-from zoo.weights.migration.parameters import read_off
-from zoo.weights.migration.recognise import same_shapes, unvalued
+from zoo.weights.migration.parameters import classes_of, read_off
+from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalued
 from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.reading import read
@@ -179,9 +179,16 @@ class _Reading:
         return {name: tuple(tensor.shape) for name, tensor in self.ours.items()}
 
     def differences(self, expected: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-        if self.table is None:
-            return () if same_shapes(self.given, expected) else tuple(map(str, unlike(self.given, expected)))
-        return tuple(map(str, make_plan(self.table.rules, self.given, "ours", expected).problems))
+        if self.table is not None and self.unread:
+            return tuple(map(str, make_plan(self.table.rules, self.given, "ours", expected).problems))
+        if same_shapes(self.ours, expected):
+            return ()
+        filling = [rule for rule in self.table.rules if rule.fills] if self.table is not None else []
+        return tuple(
+            str(problem)
+            for problem in unlike(self.ours, expected)
+            if not (problem.fault == "missing" and any(rule.match("ours", problem.key) for rule in filling))
+        )
 
 
 def _models() -> Iterator[tuple[str, ParsedSpec]]:
@@ -200,6 +207,8 @@ def _readings(shapes: Mapping[str, torch.Tensor], models: Mapping[str, ParsedSpe
         strange = sum(not name.startswith(tuple(parts)) for name in given)
         yield _Reading(peeled, given, (), None, given, strange)
         for names, table in tables:
+            if not known_of_three(table, given):
+                continue
             plan = make_plan(table.rules, given, "ours")
             made = {name: shape for step in plan.steps for name, shape in zip(step.made, step.shapes, strict=True)}
             ours = {name: torch.empty(shape, device="meta") for name, shape in made.items()}
@@ -242,18 +251,35 @@ def _tried(reading: _Reading, models: Mapping[str, ParsedSpec], path: Path, with
         spec = merge(parsed.dump(), changes)
         candidates.setdefault(json.dumps(spec, sort_keys=True), (name, changes, spec))
     least: int | None = None
-    for name, changes, spec in list(candidates.values())[:_MOST_TRIED]:
-        if least is not None and _extent(changes) >= least + _DEPTH:
+    for name, told, planned in list(candidates.values())[:_MOST_TRIED]:
+        if least is not None and _extent(told) >= least + _DEPTH:
             return
-        try:
-            expected = assemble(parse(spec), "meta", initialise=False).state_dict()
-        except ZooError:  # what was read off fits no such model
+        tried = _composed(reading, told, planned)
+        if tried is None:  # what was read off fits no such model
             continue
-        differences = reading.differences(expected)
-        call = _call(path, name, spec, changes, within)
+        differences, changes, spec = tried
         keymap = " and ".join(reading.keymaps)
         least = _extent(changes) if not differences and least is None else least
+        call = _call(path, name, spec, changes, within)
         yield Fit(name, spec, changes, keymap, reading.peeled.prefixes, differences, call)
+
+
+def _composed(
+    reading: _Reading, changes: dict[str, dict[str, Any]], spec: dict[str, Any]
+) -> tuple[tuple[str, ...], dict[str, dict[str, Any]], dict[str, Any]] | None:
+    """Compose a model, once more if its heads differ by their number of classes; return what still differs."""
+    try:
+        expected = assemble(parse(spec), "meta", initialise=False).state_dict()
+        differences = reading.differences(expected)
+        classes = classes_of(spec, reading.shapes, {n: tuple(t.shape) for n, t in expected.items()})
+        if differences and classes:
+            other = merge(spec, classes)
+            again = reading.differences(assemble(parse(other), "meta", initialise=False).state_dict())
+            if len(again) < len(differences):
+                return again, {**changes, **classes}, other
+    except ZooError:
+        return None
+    return differences, changes, spec
 
 
 def _can_be(reading: _Reading, parsed: ParsedSpec) -> bool:
@@ -271,7 +297,7 @@ def _table_of(keymap: str, parsed: ParsedSpec) -> Table | None:
 
 
 def _extent(changes: Mapping[str, Mapping[str, Any]]) -> int:
-    return sum(1 if part in ("head", "input") else _DEPTH for part, own in changes.items() for _ in own)
+    return sum(1 if part in ("head", "input", "aux") else _DEPTH for part, own in changes.items() for _ in own)
 
 
 def _best(fits: Sequence[Fit]) -> list[Fit]:
@@ -292,7 +318,12 @@ def _call(
         return f"zoo.load({str(path)!r}, spec={name!r}{where})"
     if where:
         return f"zoo.load({str(path)!r}, spec=zoo.normalise({dict(spec)!r}){where})"
-    told = ", ".join(f"{part}={dict(own)!r}" for part, own in changes.items())
+    shown = dict(changes)
+    told = ""
+    if "aux" in shown:  # all heads have one number of classes, or nearly always
+        told = f"num_classes={spec['head']['num_classes']}, "
+        shown = {part: own for part, own in shown.items() if part not in ("aux", "head")}
+    told = (told + ", ".join(f"{part}={dict(own)!r}" for part, own in shown.items())).removesuffix(", ")
     return f"zoo.build({name!r}, weights={str(path)!r}, {told})"
 
 

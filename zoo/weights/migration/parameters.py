@@ -39,6 +39,31 @@ def read_off(parsed: ParsedSpec, shapes: Shapes) -> dict[str, dict[str, Any]] | 
     return changes
 
 
+def classes_of(spec: Mapping[str, Any], shapes: Shapes, expected: Shapes) -> dict[str, dict[str, Any]]:
+    """Return the changes that give the heads of a spec the numbers of classes that shapes tell, whatever the heads are.
+
+    Args:
+        spec: the spec.
+        shapes: of all tensors, by our names.
+        expected: those of the model of the spec.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    heads = {"head.": spec.get("head"), **{f"aux.{n}.": each["head"] for n, each in (spec.get("aux") or {}).items()}}
+    for prefix, head in heads.items():
+        stated = head.get("num_classes") if isinstance(head, Mapping) else None
+        differing = [n for n, s in expected.items() if n.startswith(prefix) and s and shapes.get(n, s)[:1] != s[:1]]
+        if not isinstance(stated, int) or not differing:
+            continue
+        times, rest = divmod(shapes[differing[0]][0] * stated, expected[differing[0]][0])
+        if rest or not times:
+            continue
+        if prefix == "head.":
+            changes["head"] = {"num_classes": times}
+        else:
+            changes.setdefault("aux", {})[prefix.split(".")[1]] = {"head": {"num_classes": times}}
+    return changes
+
+
 def _resnet(shapes: Shapes) -> dict[str, Any]:
     blocks: dict[int, set[int]] = {}
     for name in shapes:
