@@ -261,3 +261,23 @@ def test_an_operation_that_is_not_known_makes_unknown_and_nothing_else_does() ->
 
     assert [size for size, _ in of(grid)] == ["unknown"] * 2
     assert [size for size, _ in of(lambda x: grid(x) + x[:, :, :4, :4])] == ["unknown"] * 2
+
+
+NECKS = {"fpn": {"channels": 2}, "pan": {"channels": 2}, "concat": {}}
+
+
+@pytest.mark.parametrize("neck", ["fpn", "pan", "concat"])
+def test_necks_that_merge_maps_see_no_more_than_is_planned_and_not_much_less(neck: str) -> None:
+    backbone = {"type": "resnet_lite", "layers": [1, 1, 1], "width": 2, "stem": "3x3"}
+    spec = {"input": {"channels": 1, "size": [160, 144]}, "backbone": backbone, "neck": {"type": neck, **NECKS[neck]}}
+    model = positive(zoo.build(spec))
+    part = zoo.plan(spec).parts["neck"]
+    coarsest = max(output.stride[0] for output in part.outputs) if neck != "concat" else 4
+    for number, found in enumerate(part.outputs):
+        for shift in (0, 1):
+            position = [n // 2 + shift for n in found.shape[2:]]
+            real = seen(lambda x, n=number: model(x)[n], (1, 160, 144), position)
+            for (low, high), (first, last) in zip(real, planned(found, position), strict=True):
+                assert first <= low
+                assert high <= last
+                assert (last - first) - (high - low) <= 4 * coarsest
