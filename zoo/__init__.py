@@ -3,7 +3,7 @@
 >>> import zoo
 >>> model = zoo.build("lenet")
 >>> zoo.list_models("resnet1*")
-['resnet101', 'resnet152', 'resnet18']
+['resnet101', 'resnet152', 'resnet18', 'resnet18_1d']
 
 The names below are imported when they are first used: ``import zoo`` alone imports no torch.
 """

@@ -105,7 +105,7 @@ def describe(name: str) -> list[Description]:
         BrokenEntryError: what has it cannot be imported.
 
     >>> [found.kind for found in describe("mlp")]
-    ['model', 'backbone', 'bottleneck']
+    ['model', 'backbone', 'bottleneck', 'head']
     """
     described = {"model": kinds.models, **kinds.COMPONENTS}
     found = [(registry, registry.find(name)) for registry in described.values() if name in registry]
