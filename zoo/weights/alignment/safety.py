@@ -7,6 +7,7 @@ too, and windows of a sane size.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.errors import AlignmentError
@@ -44,7 +45,8 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
     constants = set(file.constants)
     for node in file.nodes:
         refuse_unknown(node, path)
-        made = bool(node.inputs) and all(name in constants for name in node.inputs if name)
+        taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
+        made = bool(taken) and all(name in constants for name in taken if name)
         if made:
             constants.update(node.outputs)
         if node.op in _ENLARGING and node.op not in known:
@@ -90,10 +92,31 @@ def refuse_large_input(channels: int, size: tuple[int, ...], path: Path) -> None
 
 
 def _size(node: Node, graph: Graph, path: Path) -> int:
-    shape = graph.constants.get(node.inputs[1] if node.op == "Expand" and len(node.inputs) > 1 else node.inputs[0])
-    if node.op == "Range" or shape is None or shape.values is None or math.prod(shape.shape) > 64:
+    """Return how many numbers a node makes of nothing."""
+    makers = {name: each for each in graph.nodes for name in each.outputs}
+    wanted = node.inputs[1] if node.op == "Expand" and len(node.inputs) > 1 else node.inputs[0]
+    dims = None if node.op == "Range" else _numbers(wanted, graph, makers)
+    if dims is None:
         raise AlignmentError(path, "makes a constant of a size that cannot be told", _told(node))
-    return math.prod(max(1, int(n)) for n in shape.values().reshape(-1).tolist())
+    return math.prod(max(1, n) for n in dims)
+
+
+def _numbers(name: str, graph: Graph, makers: Mapping[str, Node], depth: int = 8) -> tuple[int, ...] | None:
+    """Return a few whole numbers that a graph states, or takes from the shape of what it holds."""
+    held, maker = graph.constants.get(name), makers.get(name)
+    if held is not None:
+        few = held.values is not None and math.prod(held.shape) <= 64
+        return tuple(int(n) for n in held.values().reshape(-1).tolist()) if few and held.values is not None else None
+    if maker is None or not depth:
+        return None
+    if maker.op == "Shape" and maker.inputs[0] in graph.constants:
+        shape = graph.constants[maker.inputs[0]].shape
+        return shape[int(maker.number("start", 0)) : int(maker.number("end", len(shape)))]
+    if maker.op == "Expand" and len(maker.inputs) == 2:
+        found = [_numbers(each, graph, makers, depth - 1) for each in maker.inputs]
+        if found[0] is not None and found[1] is not None and len(found[0]) == 1 and math.prod(found[1]) <= 64:
+            return found[0] * math.prod(found[1])
+    return None
 
 
 def _told(node: Node) -> str:
