@@ -205,7 +205,7 @@ def _in_their_names(model: Model, keymap: str, target: Path, needs_model: bool) 
     """Return the tensors of a model as a plain state dict of another library."""
     if needs_model:
         raise KeymapError(
-            keymap, f"{target.suffix} holds a model of ours; a plain state dict goes into .pth", path=target
+            keymap, f"{target.suffix} holds a model, not a state dict; that goes into .pth", path=target
         )
     try:
         theirs = kinds.keymaps.get(keymap).to_theirs(model)
