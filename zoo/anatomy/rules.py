@@ -5,59 +5,17 @@ An operation without a rule, that torch does not call pointwise, makes what depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
 from math import lcm
-from typing import Any
 
 import torch
 
 from zoo.anatomy import reach as r
+from zoo.anatomy.call import Call, Results, Rule, named
+from zoo.anatomy.layout import LAYOUT
 from zoo.anatomy.reach import Reach
-
-Results = Reach | list[Reach] | None
-"""The reach of the one result that matters, of each of several, or None where no result depends on the input."""
-
-Rule = Callable[["Call", Reach], Results]
-"""An operation and the reach of its first tensor that has one → that of its results."""
-
-
-class Call:
-    """One operation: its name, what it was given, and what it made.
-
-    Args:
-        name: the name without its overload, ``"convolution"``.
-        args: its positional arguments.
-        kwargs: the others.
-        shape: the shape of its first result.
-        reaches: of each of its tensors that depends on the input, under its ``id``.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        shape: tuple[int, ...],
-        reaches: Mapping[int, Reach],
-    ) -> None:
-        self.name = name
-        self.args = args
-        self.kwargs = kwargs
-        self.shape = shape
-        self.reaches = reaches
-
-    def arg(self, number: int, otherwise: Any = None) -> Any:
-        """Return a positional argument, or what it is where it was left out."""
-        return self.args[number] if len(self.args) > number else otherwise
-
-    def axes(self, number: int, dims: int, otherwise: int = 1) -> tuple[int, ...]:
-        """Return an argument with one number for each spatial axis, or one for all."""
-        given = self.arg(number, ())
-        numbers = tuple(given) if isinstance(given, list | tuple) else (given,)
-        return numbers * dims if len(numbers) == 1 else numbers or (otherwise,) * dims
 
 
 def results_of(call: Call) -> Results:
@@ -205,119 +163,6 @@ def _norm(_call: Call, x: Reach) -> Results:
     return x
 
 
-def _cat(call: Call, _x: Reach) -> Results:
-    tensors = call.args[0]
-    dim = call.arg(1, 0) % len(call.shape)
-    parts = [call.reaches[id(t)] for t in tensors if id(t) in call.reaches]
-    joined = r.union([r.summed(part, dim, call.shape[dim]) for part in parts], call.shape)
-    if not any(any(f.jumps) for part in parts for f in part.dims[dim]):
-        return joined
-    widths = tuple(max(part.width(axis) for part in parts) for axis in range(len(joined.low)))
-    return replace(joined, widths=widths)  # maps one after the other: no position sees more than it did
-
-
-def _stack(call: Call, _x: Reach) -> Results:
-    dim = call.arg(1, 0) % len(call.shape)
-    return r.union([_inserted(call.reaches[id(t)], dim) for t in call.args[0] if id(t) in call.reaches], call.shape)
-
-
-def _pad(call: Call, x: Reach) -> Results:
-    before = call.args[1][::2]
-    for number, amount in enumerate(before):
-        dim = len(x.dims) - 1 - number
-        x = r.window(x, dim, call.shape[dim], 1, -amount, -amount)
-    return x
-
-
-def _slice(call: Call, x: Reach) -> Results:
-    dim = call.arg(1, 0) % len(x.dims)
-    size, start, step = x.shape[dim], call.arg(2) or 0, call.arg(4, 1)
-    if call.shape == x.shape:
-        return x
-    start = min(max(start + size if start < 0 else start, 0), size)
-    return r.window(x, dim, call.shape[dim], step, start, start)
-
-
-def _select(call: Call, x: Reach) -> Results:
-    dim = call.args[1] % len(x.dims)
-    return r.select(x, dim, call.args[2] % x.shape[dim])
-
-
-def _split(call: Call, x: Reach) -> Results:
-    sizes, dim = call.args[1], call.arg(2, 0) % len(x.dims)
-    whole = x.shape[dim]
-    listed = [min(sizes, whole - at) for at in range(0, whole, sizes)] if isinstance(sizes, int) else list(sizes)
-    starts = [sum(listed[:number]) for number in range(len(listed))]
-    return [r.window(x, dim, size, 1, start, start) for size, start in zip(listed, starts, strict=True)]
-
-
-def _unbind(call: Call, x: Reach) -> Results:
-    dim = call.arg(1, 0) % len(x.dims)
-    return [r.select(x, dim, index) for index in range(x.shape[dim])]
-
-
-def _transpose(call: Call, x: Reach) -> Results:
-    order = list(range(len(x.dims)))
-    one, other = (call.arg(n) % len(order) for n in (1, 2)) if call.name == "transpose" else (0, len(order) - 1)
-    order[one], order[other] = order[other], order[one]
-    return r.permute(x, order)
-
-
-def _inserted(x: Reach, dim: int) -> Reach:
-    one = (r.Factor(1, x.still),)
-    return Reach((*x.dims[:dim], one, *x.dims[dim:]), x.low, x.high, x.known)
-
-
-def _flip(call: Call, x: Reach) -> Results:
-    for dim in call.args[1]:
-        last = x.shape[dim] - 1
-        x = r.window(x, dim % len(x.dims), last + 1, -1, last, last)
-    return x
-
-
-def _roll(call: Call, x: Reach) -> Results:
-    for dim in call.arg(2) or range(len(x.dims)):  # positions come in again on the other side
-        x = r.spread(x, dim % len(x.dims))
-    return x
-
-
-def _unfold(call: Call, x: Reach) -> Results:
-    dim, size, step = call.args[1] % len(x.dims), call.args[2], call.args[3]
-    within = x.dims[dim][0].jumps if len(x.dims[dim]) == 1 else x.still
-    x = r.window(x, dim, call.shape[dim], step, 0, 0)
-    return Reach((*x.dims, (r.Factor(size, within),)), x.low, x.high, x.known)
-
-
-def _pixel_shuffle(call: Call, x: Reach) -> Results:
-    n, (*lead, c, h, w) = call.args[1], x.shape
-    lead_order = list(range(len(lead)))
-    at = len(lead)
-    split = r.reshape(x, (*lead, c // n**2, n, n, h, w))
-    order = [*lead_order, at, at + 3, at + 1, at + 4, at + 2]
-    return r.reshape(r.permute(split, order), call.shape)
-
-
-def _pixel_unshuffle(call: Call, x: Reach) -> Results:
-    n, (*lead, c, h, w) = call.args[1], x.shape
-    at = len(lead)
-    split = r.reshape(x, (*lead, c, h // n, n, w // n, n))
-    return r.reshape(r.permute(split, [*range(at), at, at + 2, at + 4, at + 1, at + 3]), call.shape)
-
-
-def _shuffle_channels(call: Call, x: Reach) -> Results:
-    return r.summed(x, 1, call.shape[1])
-
-
-def _indexed(call: Call, _x: Reach) -> Results:
-    """Positions that are picked, whatever by: they may be any, so each result depends on all."""
-    return r.union([r.constant(each, call.shape) for each in call.reaches.values()], call.shape)
-
-
-def _copied(call: Call, _x: Reach) -> Results:
-    source = call.reaches.get(id(call.args[1]))
-    return None if source is None else r.union([source], call.shape)
-
-
 def _gated(call: Call, x: Reach) -> Results:
     """One half of a dimension times a function of the other."""
     dim = call.arg(1, -1) % len(x.dims)
@@ -325,81 +170,42 @@ def _gated(call: Call, x: Reach) -> Results:
     return r.union([r.window(x, dim, half, 1, start, start) for start in (0, half)], call.shape)
 
 
-def _reshape(call: Call, x: Reach) -> Results:
-    return r.reshape(x, call.shape)
-
-
-def _broadcast(call: Call, _x: Reach) -> Results:
-    return r.union(list(call.reaches.values()), call.shape)
-
-
-def _nothing(_call: Call, _x: Reach) -> Results:
-    return None
-
-
-def _named(rule: Rule, *names: str) -> dict[str, Rule]:
-    return dict.fromkeys(names, rule)
-
-
 _POINTWISE = frozenset({"hardswish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward"})
 """Those of which torch does not say so."""
 
 _RULES: Mapping[str, Rule] = {
-    **_named(_convolution, "convolution", "convolution_overrideable"),
-    **_named(_pool(1), "avg_pool1d", "max_pool1d"),
-    **_named(_pool(2), "avg_pool2d", "max_pool2d", "max_pool2d_with_indices"),
-    **_named(_pool(3), "avg_pool3d", "max_pool3d", "max_pool3d_with_indices"),
+    **named(_convolution, "convolution", "convolution_overrideable"),
+    **named(_pool(1), "avg_pool1d", "max_pool1d"),
+    **named(_pool(2), "avg_pool2d", "max_pool2d", "max_pool2d_with_indices"),
+    **named(_pool(3), "avg_pool3d", "max_pool3d", "max_pool3d_with_indices"),
     **{
         name: _adaptive_pool(dims)
         for dims in (1, 2, 3)
         for name in (f"_adaptive_avg_pool{dims}d", f"adaptive_avg_pool{dims}d", f"adaptive_max_pool{dims}d")
     },
-    **_named(_interpolation(1, 0), "upsample_nearest1d", "_upsample_nearest_exact1d"),
-    **_named(_interpolation(2, 0), "upsample_nearest2d", "_upsample_nearest_exact2d"),
-    **_named(_interpolation(3, 0), "upsample_nearest3d", "_upsample_nearest_exact3d"),
-    **_named(_interpolation(1, 1), "upsample_linear1d"),
-    **_named(_interpolation(2, 1), "upsample_bilinear2d"),
-    **_named(_interpolation(3, 1), "upsample_trilinear3d"),
-    **_named(_interpolation(2, 2), "upsample_bicubic2d"),
-    **_named(_reduction(1), "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "prod", "logsumexp"),
-    **_named(_reduction(1), "argmax", "argmin", "any", "all", "max", "min"),
-    **_named(_reduction(2), "norm", "linalg_vector_norm"),
-    **_named(_along, "_softmax", "_safe_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"),
-    **_named(_product, "mm", "addmm", "bmm", "baddbmm", "addbmm"),
-    **_named(
+    **named(_interpolation(1, 0), "upsample_nearest1d", "_upsample_nearest_exact1d"),
+    **named(_interpolation(2, 0), "upsample_nearest2d", "_upsample_nearest_exact2d"),
+    **named(_interpolation(3, 0), "upsample_nearest3d", "_upsample_nearest_exact3d"),
+    **named(_interpolation(1, 1), "upsample_linear1d"),
+    **named(_interpolation(2, 1), "upsample_bilinear2d"),
+    **named(_interpolation(3, 1), "upsample_trilinear3d"),
+    **named(_interpolation(2, 2), "upsample_bicubic2d"),
+    **named(_reduction(1), "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "prod", "logsumexp"),
+    **named(_reduction(1), "argmax", "argmin", "any", "all", "max", "min"),
+    **named(_reduction(2), "norm", "linalg_vector_norm"),
+    **named(_along, "_softmax", "_safe_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"),
+    **named(_product, "mm", "addmm", "bmm", "baddbmm", "addbmm"),
+    **named(
         _attention,
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_flash_attention",
         "_scaled_dot_product_efficient_attention",
         "_scaled_dot_product_fused_attention_overrideable",
     ),
-    **_named(_norm, "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
-    **_named(_norm, "_native_batch_norm_legit_functional", "_batch_norm_with_update", "cudnn_batch_norm"),
-    **_named(_norm, "native_layer_norm", "native_group_norm", "_fused_rms_norm", "native_dropout"),
-    **_named(_norm, "clone", "alias", "detach", "detach_", "_to_copy", "contiguous", "lift_fresh"),
-    **_named(_cat, "cat"),
-    **_named(_stack, "stack"),
-    **_named(_pad, "constant_pad_nd"),
-    **{f"{kind}_pad{dims}d": _pad for kind in ("reflection", "replication") for dims in (1, 2, 3)},
-    **_named(_slice, "slice"),
-    **_named(_select, "select"),
-    **_named(_split, "split", "split_with_sizes"),
-    **_named(_unbind, "unbind"),
-    **_named(lambda call, x: r.permute(x, [d % len(x.dims) for d in call.args[1]]), "permute"),
-    **_named(_transpose, "transpose", "t"),
-    **_named(lambda call, x: _inserted(x, call.args[1] % (len(x.dims) + 1)), "unsqueeze"),
-    **_named(_reshape, "view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze"),
-    **_named(_broadcast, "expand"),
-    **_named(_copied, "copy", "copy_"),
-    **_named(_gated, "glu"),
-    **_named(_flip, "flip"),
-    **_named(_roll, "roll"),
-    **_named(_unfold, "unfold"),
-    **_named(_pixel_shuffle, "pixel_shuffle"),
-    **_named(_pixel_unshuffle, "pixel_unshuffle"),
-    **_named(_shuffle_channels, "channel_shuffle", "native_channel_shuffle"),
-    **_named(_indexed, "index", "index_select", "gather", "take", "topk", "embedding", "repeat"),
-    **_named(_nothing, "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros"),
-    **_named(_nothing, "new_ones", "new_empty", "new_full", "new_empty_strided", "bernoulli", "bernoulli_", "zero_"),
-    **_named(_nothing, "fill_", "uniform_", "normal_", "_batch_norm_impl_index", "sym_size", "is_same_size"),
+    **named(_norm, "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+    **named(_norm, "_native_batch_norm_legit_functional", "_batch_norm_with_update", "cudnn_batch_norm"),
+    **named(_norm, "native_layer_norm", "native_group_norm", "_fused_rms_norm", "native_dropout"),
+    **named(_norm, "clone", "alias", "detach", "detach_", "_to_copy", "contiguous", "lift_fresh"),
+    **named(_gated, "glu"),
+    **LAYOUT,
 }

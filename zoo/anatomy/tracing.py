@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zoo.anatomy.call import Call
 from zoo.anatomy.counting import backward_multiply_adds, multiply_adds
 from zoo.anatomy.reach import Reach, constant, of_input, union
-from zoo.anatomy.rules import Call, results_of
+from zoo.anatomy.rules import results_of
 from zoo.anatomy.shapes import made
 from zoo.errors import ZooError
 

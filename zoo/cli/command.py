@@ -56,12 +56,13 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path())
+@click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
 @_json
-def inspect(file: str, as_json: bool) -> None:
+def inspect(file: str, within: str | None, as_json: bool) -> None:
     """Tell what is in a weights FILE: spec, tensors, sizes; no model is built."""
     from zoo.weights.inspection import inspect as inspect_file
 
-    found = inspect_file(file)
+    found = inspect_file(file, within=within)
     if as_json:
         tables.print_json(found)
     else:

@@ -57,6 +57,9 @@ def print_inspection(found: Inspection) -> None:
     if found.record is not None:
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in found.record.metrics.items())
         click.echo(f"trained on {found.record.data} ({found.record.licence}): {metrics}")
+    if found.unwrapping is not None and found.unwrapping.within:
+        beside = ", ".join(found.unwrapping.beside) or "nothing"
+        click.echo(_printable(f"weights in {found.unwrapping.within!r}; beside them {beside}"))
     for cast in found.casts:
         lost = f"{cast.overflowed:,} values were too large, {cast.underflowed:,} became zero"
         click.echo(

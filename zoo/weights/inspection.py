@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.record import Record
 from zoo.weights.checkpoint import CastRecord
+from zoo.weights.migration.report import Unwrapping
 from zoo.weights.reading import read
 from zoo.weights.safetensors.shards import files_of
 
@@ -37,6 +38,7 @@ class Inspection:
         record: what the weights were trained on, if the file says so.
         tensors: every tensor.
         casts: each change of precision that the weights went through, as far as it is known.
+        unwrapping: where in the file the weights are, if it holds more.
     """
 
     file: str
@@ -47,6 +49,7 @@ class Inspection:
     record: Record | None
     tensors: tuple[TensorFact, ...]
     casts: tuple[CastRecord, ...] = ()
+    unwrapping: Unwrapping | None = None
 
     @property
     def parameters(self) -> int:
@@ -54,15 +57,20 @@ class Inspection:
         return sum(math.prod(t.shape) for t in self.tensors)
 
 
-def inspect(path: str | PathLike[str]) -> Inspection:
+def inspect(path: str | PathLike[str], *, within: str | None = None) -> Inspection:
     """Tell what is in a weights file; no model is built.
 
+    Args:
+        path: the file.
+        within: which weights, where it holds several, as for :func:`zoo.load`.
+
     Raises:
+        SeveralWeightsError: it holds several sets of weights.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
     path = Path(path)
-    checkpoint = read(path)
+    checkpoint = read(path, within=within)
     artifact = checkpoint.artifact
     facts = (
         TensorFact(name, str(t.dtype).removeprefix("torch."), tuple(t.shape), t.nbytes)
@@ -77,4 +85,5 @@ def inspect(path: str | PathLike[str]) -> Inspection:
         record=artifact.record if artifact else None,
         tensors=tuple(facts),
         casts=artifact.casts if artifact else (),
+        unwrapping=checkpoint.unwrapping,
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 import zoo
+from zoo.cli import main
 from zoo.errors import KeymapError, SeveralWeightsError, TensorMismatchError
 
 SPEC = {
@@ -88,3 +90,15 @@ def test_a_foreign_file_is_verified_by_our_names(theirs: nn.Module, tmp_path: Pa
     report = zoo.verify(path, ours)
     assert not report.ok
     assert [difference.name for difference in report.differences] == ["head.fc.bias"]
+
+
+def test_inspect_tells_of_one_set_of_weights_and_what_is_beside_it(theirs: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "run.pth"
+    torch.save({"model": theirs.state_dict(), "ema": theirs.state_dict(), "epoch": 1}, path)
+    with pytest.raises(SeveralWeightsError):
+        zoo.inspect(path)
+    found = zoo.inspect(path, within="ema")
+    assert len(found.tensors) == 74
+    assert found.unwrapping.beside == ("'epoch' (int)",)
+    done = CliRunner().invoke(main, ["inspect", str(path), "--within", "ema"])
+    assert "weights in 'ema'; beside them 'epoch' (int)" in done.output
