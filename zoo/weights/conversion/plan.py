@@ -204,9 +204,7 @@ def prepare(
 def _in_their_names(model: Model, keymap: str, target: Path, needs_model: bool) -> Checkpoint:
     """Return the tensors of a model as a plain state dict of another library."""
     if needs_model:
-        raise KeymapError(
-            keymap, f"{target.suffix} holds a model of ours; a plain state dict goes into .pth", path=target
-        )
+        raise KeymapError(keymap, f"{target.suffix} holds a model, not a state dict; that goes into .pth", path=target)
     try:
         theirs = kinds.keymaps.get(keymap).to_theirs(model)
     except KeymapError as error:
