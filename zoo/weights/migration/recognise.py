@@ -284,6 +284,9 @@ def _refuse_nearest(
             nearest = (own, "", ())
         for names, table in tables:
             plan = make_plan(table.rules, given, "ours", expected)
+            unmatched = sum(problem.fault == "unmatched" for problem in plan.problems)
+            if ours and 2 * unmatched > len(given):  # names that it does not know are not near
+                continue
             if nearest is None or len(plan.problems) < nearest[0]:
                 nearest = (len(plan.problems), " and ".join(names), plan.problems)
     if nearest is not None and nearest[1]:
