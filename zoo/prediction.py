@@ -62,6 +62,8 @@ def predict(
         ImageError: a file cannot be read as an image.
         ShapeError: the model takes or returns something else than a classifier of images does.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise ZooError(f"found a {type(model).__name__!r}; expected a model: zoo.build('lenet', weights='digits')")
     steps = preprocessing or _preprocessing(model)
     if batch_size < 1:
         raise ZooError(f"found batch_size={batch_size}; expected at least one image at once")

@@ -14,6 +14,8 @@ from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.migration.unwrapping import narrowed
 from zoo.weights.strictjson import brief
 
+_OFTEN_PICKLED = ("ckpt", "bin", "tar", "pyth")
+
 
 def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None = None) -> Checkpoint:
     """Read the tensors and the description in a file, without building anything.
@@ -118,4 +120,5 @@ def format_of(path: Path) -> kinds.Format:
         return kinds.formats.get(suffix)  # type: ignore[no-any-return]
     known = ", ".join(f".{name}" for name in kinds.formats.names())
     found = f"suffix {path.suffix!r}" if suffix else "no suffix"
-    raise FileFormatError(path, f"{found} names no format; expected one of {known}")
+    hint = "; if torch.save wrote it, give it a name that ends in .pth" if suffix in _OFTEN_PICKLED else ""
+    raise FileFormatError(path, f"{found} names no format; expected one of {known}{hint}")

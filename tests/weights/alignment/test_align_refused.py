@@ -273,7 +273,7 @@ def test_a_vast_constant_made_of_nothing_is_refused(lenet: Path) -> None:
         model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["vast"], name="bomb"))
 
     with pytest.raises(
-        AlignmentError, match=r"makes a constant that is larger than the model.* ConstantOfShape 'bomb'"
+        AlignmentError, match=r"makes constants that are larger than the model.* ConstantOfShape 'bomb'"
     ):
         zoo.load(_changed(lenet, fill), spec="lenet")
 

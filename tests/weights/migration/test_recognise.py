@@ -123,7 +123,7 @@ def test_lightning_with_all_that_it_keeps(theirs: nn.Module, tmp_path: Path) -> 
     assert (found.within, found.writer, found.prefixes) == ("state_dict", "Lightning", ("model.",))
     assert "'optimizer_states' (list of 1)" in found.beside
     assert "'hyper_parameters' (dict of 3)" in found.beside
-    assert "a pth file as Lightning writes it" in str(model.migration)
+    assert "of the format pth, as Lightning writes it, with" in str(model.migration)
 
 
 def test_lightning_with_a_loss_beside_the_model_is_refused_until_told(theirs: nn.Module, tmp_path: Path) -> None:

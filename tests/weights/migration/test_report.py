@@ -41,11 +41,11 @@ REPORT = MigrationReport(
 def test_it_reads_like_an_account() -> None:
     assert str(REPORT).splitlines() == [
         "run.ckpt.pth became resnet18.",
-        "It was a pt file as Lightning writes it with 124 tensors.",
+        "The file is of the format pt, as Lightning writes it, with 124 tensors.",
         "Done: the weights were found in 'state_dict' (chosen among 'state_dict', 'ema').",
         "Done: what is beside them was ignored: optimizer_states (list of 1).",
         "Done: 'model.' and then 'module.' was taken off the beginning of the names.",
-        "Done: what belongs to the wrapper was left out: n_averaged.",
+        "Done: what is not of the model was left out: n_averaged.",
         "Done: the names are those of timm: 122 tensors got ours, 2 of them reshaped or cut.",
         "Done: what the file lacks was filled in: bn1.num_batches_tracked.",
         "Done: what has no counterpart was left out: aux (trained beside).",

@@ -12,7 +12,7 @@ import torch
 
 from zoo.budget import Budget
 from zoo.builder import assemble
-from zoo.errors import AlignmentError
+from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
@@ -21,7 +21,7 @@ from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
 from zoo.weights.alignment.proof import Observed, observe, prove
 from zoo.weights.alignment.reading import read_graph
-from zoo.weights.alignment.safety import refuse_large_input, refuse_unsafe
+from zoo.weights.alignment.safety import refuse_growing, refuse_large_input, refuse_unsafe
 from zoo.weights.alignment.target import target_graph
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
@@ -65,6 +65,16 @@ def aligned(
         FileFormatError: the file is damaged.
         SizeBudgetError: the spec describes a far larger model than the tensors are of.
     """
+    try:
+        return _aligned(path, checkpoint, parsed, target, mapped=mapped)
+    except ZooError:
+        raise
+    except Exception as error:  # what a graph that makes no sense leads to is any kind of error
+        reason = str(error).strip().partition("\n")[0]
+        raise AlignmentError(path, f"cannot be followed: {type(error).__name__}: {reason}") from error
+
+
+def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool) -> Aligned:
     given = checkpoint.state_dict()
     graph = read_graph(path, given, mapped=mapped)
     skeleton = _skeleton(path, given, graph, parsed)
@@ -78,6 +88,7 @@ def aligned(
     if sides.model.outputs != sides.file.outputs:
         raise AlignmentError(path, f"gives {sides.file.outputs} outputs; the model gives {sides.model.outputs}")
     level, ways = _ways(sides, path)
+    refuse_growing(graph, ours, path)
     observed: Observed | None = None
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):

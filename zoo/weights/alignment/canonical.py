@@ -24,6 +24,7 @@ _JOINING = {"Sum": "Add"}
 _CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
+_MAX_LETTERS = 1 << 26  # of all trails together: words that go into words may double each time
 _NORM = ("scale", "shift", "mean", "var")
 
 
@@ -60,6 +61,7 @@ class _Walk:
         self.uses = Counter(name for node in self.nodes for name in node.inputs)
         self.uses.update(graph.outputs)
         self.takers: dict[str, list[Node]] = {}
+        self.letters = 0
         for node in self.nodes:
             for name in node.inputs:
                 self.takers.setdefault(name, []).append(node)
@@ -233,6 +235,9 @@ class _Walk:
             return
         first = data[0]
         told = word(node, given)
+        self.letters += sum(len(each) for part in data for each in part.trail)
+        if self.letters > _MAX_LETTERS:
+            raise AlignmentError(self.path, "has too many operators in a row without weights", f"{op} {node.name!r}")
         if len(data) > 1:
             told = f"{op}({'|'.join(sorted(','.join(each.trail) for each in data))})"
         trail = first.trail if not told else (*first.trail, told) if len(data) == 1 else (told,)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zoo.budget import Budget
 from zoo.builder import assemble
+from zoo.errors import AlignmentError
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.align import aligned
 from zoo.weights.checkpoint import Checkpoint
@@ -37,6 +38,9 @@ def from_graph(
     model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
     expected = model.state_dict()
     if expected.keys() == given.keys() and all(fits(given[name], each) for name, each in expected.items()):
-        return checkpoint, None
+        try:  # names are not proof: they may be swapped, or a matrix turned
+            return aligned(path, checkpoint, parsed, target, mapped=mapped)
+        except AlignmentError:
+            return checkpoint, None  # its report says that nobody has compared outputs
     composed = " → ".join(part.type for part in parsed.parts)
     return aligned(path, checkpoint, parsed, f"{target} ({composed})" if target else composed, mapped=mapped)

@@ -26,6 +26,9 @@ _FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 """What a file may do behind the end of the model, and the model is made to do for the comparison."""
 
+_LOOSEST = 0.1
+"""A model that rounds so much that more than this would do proves nothing by agreeing."""
+
 _SATURATED = 1 - 1e-3
 """A softmax beyond this hides what is before it."""
 
@@ -99,7 +102,7 @@ def prove(model: Model, observed: Observed, trailing: Sequence[str], path: Path)
         if word == "Softmax" and float(output.max()) > _SATURATED:
             raise AlignmentError(path, "cannot be proven: it ends in a softmax, which is saturated on every input")
     try:
-        return compare_outputs(
+        found = compare_outputs(
             finished,
             {"onnxruntime": lambda _: observed.outputs},
             {"random numbers and an image": [observed.batch]},
@@ -108,6 +111,10 @@ def prove(model: Model, observed: Observed, trailing: Sequence[str], path: Path)
         )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
+    if loose := [each for each in found if not each.limit <= _LOOSEST]:
+        would_do = f"{loose[0].limit:.2g} apart would do"
+        raise AlignmentError(path, f"cannot be proven: with its weights the model rounds so much that {would_do}")
+    return found
 
 
 def _finished(output: torch.Tensor, word: str) -> torch.Tensor:

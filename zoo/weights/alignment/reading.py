@@ -165,6 +165,8 @@ def _attribute(wire: Wire, message: Field) -> tuple[str, Attribute, Initializer 
             many[each.number] += _list(wire, each)
             if len(many[each.number]) > MAX_LIST:
                 raise ValueError(f"an attribute has more than {MAX_LIST} numbers, at byte {each.begin}")
+        elif each.number in (22, 23):
+            raise ValueError(f"a node has a sparse tensor, at byte {each.begin}; only dense ones can be read")
         elif each.number == 20:
             kind = each.value
         elif each.number in _ATTRIBUTE:

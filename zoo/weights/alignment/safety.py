@@ -26,6 +26,7 @@ _ENLARGING = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Resize", "Tile", "Upsample",
 }  # fmt: skip
 _FROM_CONSTANTS = {"ConstantOfShape", "Expand", "Range"}
+_JOINING = {"Concat", "Pad"}
 _WINDOWS = ("kernel_shape", "strides", "pads", "dilations", "output_padding")
 
 
@@ -43,6 +44,8 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
     """
     known = {node.op for node in model.nodes}
     constants = set(file.constants)
+    makers = {name: each for each in file.nodes for name in each.outputs}
+    left = 2 * max(elements, 1 << 16)
     for node in file.nodes:
         refuse_unknown(node, path)
         taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
@@ -52,8 +55,9 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
         if node.op in _ENLARGING and node.op not in known:
             if not (made and node.op in _FROM_CONSTANTS):
                 raise AlignmentError(path, "has an operator that the model does not have", _told(node))
-            if _size(node, file, path) > max(elements, 1 << 16):
-                raise AlignmentError(path, "makes a constant that is larger than the model", _told(node))
+            left -= _size(node, file, makers, path)
+            if left < 0:
+                raise AlignmentError(path, "makes constants that are larger than the model", _told(node))
         around = file.constants.get(node.inputs[1]) if node.op == "Pad" and len(node.inputs) > 1 else None
         sizes = [abs(n) for key in _WINDOWS for n in node.ints(key)]
         if around is not None and around.values is not None and math.prod(around.shape) <= 64:
@@ -61,6 +65,28 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
         largest = max(sizes, default=0)
         if largest > MAX_WINDOW:
             raise AlignmentError(path, f"has a window of {largest}; at most {MAX_WINDOW} are taken", _told(node))
+
+
+def refuse_growing(file: Graph, model: Graph, path: Path) -> None:
+    """Refuse a graph that makes more of the input than the model does, by joining it with itself or padding it.
+
+    Raises:
+        AlignmentError: it does.
+    """
+    few = set(file.constants)  # what is made of constants and of shapes
+    joins = sum(_growth(node) for node in model.nodes)
+    for node in file.nodes:
+        if node.op in ("Shape", "Size") or (node.inputs and all(name in few for name in node.inputs if name)):
+            few.update(node.outputs)
+        elif growth := _growth(node):
+            joins -= growth
+            if joins < 0:
+                raise AlignmentError(path, "joins or pads more than the model does", _told(node))
+
+
+def _growth(node: Node) -> int:
+    """Return how often a node joins or pads: one that joins a single input does nothing."""
+    return (len(node.inputs) - 1 if node.op == "Concat" else 1) if node.op in _JOINING else 0
 
 
 def refuse_unknown(node: Node, path: Path) -> None:
@@ -91,9 +117,8 @@ def refuse_large_input(channels: int, size: tuple[int, ...], path: Path) -> None
         raise AlignmentError(path, f"takes an input of {'×'.join(map(str, size))}, more than is tried here")
 
 
-def _size(node: Node, graph: Graph, path: Path) -> int:
+def _size(node: Node, graph: Graph, makers: Mapping[str, Node], path: Path) -> int:
     """Return how many numbers a node makes of nothing."""
-    makers = {name: each for each in graph.nodes for name in each.outputs}
     wanted = node.inputs[1] if node.op == "Expand" and len(node.inputs) > 1 else node.inputs[0]
     dims = None if node.op == "Range" else _numbers(wanted, graph, makers)
     if dims is None:

@@ -25,6 +25,7 @@ from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalue
 from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.reading import read
+from zoo.weights.rebuilding import Composed
 
 _MOST_TRIED = 6  # models that are composed for one way to read the names
 _DEPTH = 10  # another number of classes or channels is what fine-tuning does; another depth is another network
@@ -98,6 +99,9 @@ class Identification:
             rows = [(f.model or "no name", f.changed or "-", f.keymap or "zoo", f.call) for f in self.fits]
             yield from _columns(("model", "changed", "names of", "to have it"), rows)
             return
+        if self.format == "onnx":
+            yield f"names tell nothing of a graph from elsewhere; zoo.load({self.file!r}, spec=…) compares graphs"
+            return
         yield "fits no model that is installed" + ("; nearest are" if self.nearest else "")
         for near in self.nearest:
             names = f"in the names of {near.keymap}" if near.keymap else "in our names"
@@ -137,8 +141,14 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
     kind = path.name.removesuffix(".index.json").rpartition(".")[2]
     if checkpoint.artifact is not None:
         spec = checkpoint.artifact.spec
-        own = Fit(_named(spec), spec, {}, "", (), (), f"zoo.load({str(path)!r})")
-        return Identification(str(path), kind, len(state), checkpoint.unwrapping, (own,), ())
+        try:
+            model = Composed.within(parse(spec), checkpoint, path).model
+            differences = tuple(map(str, unlike(shapes, model.state_dict())))
+        except ZooError as error:
+            differences = (str(error).partition("\n")[0],)
+        own = Fit(_named(spec), spec, {}, "", (), differences, f"zoo.load({str(path)!r})")
+        about = (str(path), kind, len(state), checkpoint.unwrapping)
+        return Identification(*about, (own,), ()) if own.fits else Identification(*about, (), (own,))
     models = dict(_models())
     readings = list(_readings(shapes, models))
     tried = [each for reading in readings if not reading.unread for each in _tried(reading, models, path, within)]

@@ -51,7 +51,8 @@ def classes_of(spec: Mapping[str, Any], shapes: Shapes, expected: Shapes) -> dic
     heads = {"head.": spec.get("head"), **{f"aux.{n}.": each["head"] for n, each in (spec.get("aux") or {}).items()}}
     for prefix, head in heads.items():
         stated = head.get("num_classes") if isinstance(head, Mapping) else None
-        differing = [n for n, s in expected.items() if n.startswith(prefix) and s and shapes.get(n, s)[:1] != s[:1]]
+        own = [n for n, s in expected.items() if n.startswith(prefix) and s and shapes.get(n)]
+        differing = [n for n in own if shapes[n][:1] != expected[n][:1]]
         if not isinstance(stated, int) or not differing:
             continue
         times, rest = divmod(shapes[differing[0]][0] * stated, expected[differing[0]][0])

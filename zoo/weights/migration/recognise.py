@@ -193,7 +193,11 @@ def _renamed(
 ) -> tuple[Checkpoint, MigrationReport]:
     unwrapping = _unwrapped(checkpoint, way.peeled)
     report = replace(_report(checkpoint, parsed, path, len(state)), unwrapping=unwrapping)
-    claim = "each tensor of the file is one of the model's, none is left over or lacking, and every shape agrees"
+    left_out = (unwrapping is not None and unwrapping.left_out) or any(not s.made or not s.given for s in _steps(way))
+    besides = ", but for those told above" if left_out else ""
+    claim = (
+        f"each tensor of the file is one of the model's, none is left over or lacking{besides}, and every shape agrees"
+    )
     report = replace(report, proofs=(Proof(claim),), uncertain=(_UNTOLD, *untried))
     shown = way.peeled.names
     if way.plan is None:
@@ -206,6 +210,10 @@ def _renamed(
         Checkpoint(translated, unwrapping=unwrapping),
         replace(report, renaming=_renaming(keymap, way.plan)),
     )
+
+
+def _steps(way: Way) -> Sequence[Any]:
+    return way.plan.steps if way.plan is not None else ()
 
 
 def _renaming(keymap: str, plan: Plan) -> Renaming:

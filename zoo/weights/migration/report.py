@@ -141,7 +141,7 @@ class MigrationReport:
 
     >>> print(MigrationReport("a.pth", "pt", 62, "resnet18", Unwrapping(prefixes=("module.",)), uncertain=("ours?",)))
     a.pth became resnet18.
-    It was a pt file with 62 tensors.
+    The file is of the format pt with 62 tensors.
     Done: 'module.' was taken off the beginning of the names.
     Uncertain: ours?
     """
@@ -174,9 +174,9 @@ class MigrationReport:
     def _lines(self) -> Iterator[str]:
         yield f"{self.file} became {self.target}."
         wrapping, alignment = self.unwrapping or Unwrapping(), self.alignment
-        by = f", written by {alignment.producer}" if alignment is not None and alignment.producer else ""
-        by = f" as {wrapping.writer} writes it" if wrapping.writer else by
-        yield f"It was a {self.format} file{by} with {self.tensors} tensors."
+        by = f", written by {alignment.producer}," if alignment is not None and alignment.producer else ""
+        by = f", as {wrapping.writer} writes it," if wrapping.writer else by
+        yield f"The file is of the format {self.format}{by} with {self.tensors} tensors."
         if wrapping.within:
             others = [each for each in wrapping.candidates if each != wrapping.within]
             chosen = f" (chosen among {', '.join(map(repr, wrapping.candidates))})" if others else ""
@@ -186,7 +186,7 @@ class MigrationReport:
         if wrapping.prefixes:
             yield f"Done: {' and then '.join(map(repr, wrapping.prefixes))} was taken off the beginning of the names."
         if wrapping.left_out:
-            yield f"Done: what belongs to the wrapper was left out: {some(wrapping.left_out)}."
+            yield f"Done: what is not of the model was left out: {some(wrapping.left_out)}."
         if self.renaming is not None:
             yield from _renaming_lines(self.renaming)
         if alignment is not None:

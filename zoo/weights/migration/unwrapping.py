@@ -14,6 +14,8 @@ from zoo.weights.strictjson import brief
 _INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch puts into names wherever it wraps a module: ``torch.compile``, FSDP, activation checkpointing."""
 
+_DEEPEST = 16  # prefixes that are taken off: a name may be nothing but dots
+
 _COUNTERS = frozenset({"n_averaged", "num_updates", "initted", "step"})
 """What those that average weights keep beside them: ``torch.optim.swa_utils.AveragedModel`` and its like."""
 
@@ -53,7 +55,7 @@ def peelings(names: Collection[str]) -> Iterator[Peeled]:
         taken = tuple(f"{word}." for word in _INSIDE if any(word in name.split(".") for name in names))
         current = Peeled(inner, taken)
         yield current
-    while True:
+    while len(current.prefixes) < _DEEPEST:
         counters = tuple(name for name, shown in current.names.items() if shown in _COUNTERS)
         rest = {name: shown for name, shown in current.names.items() if shown not in _COUNTERS}
         firsts = {shown.partition(".")[0] for shown in rest.values() if "." in shown}

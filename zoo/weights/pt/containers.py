@@ -36,17 +36,19 @@ def weights_within(told: Any) -> list[Found]:
     found: list[Found] = []
     waiting = [("", told, 0)]
     looked = 0
+    seen: dict[int, _Look] = {}  # one dict may be in many places
     while waiting and looked < _MOST:
         place, value, depth = waiting.pop(0)
         looked += 1
-        mapping = as_mapping(value)
-        if mapping is None or not mapping[0] or not all(isinstance(key, str) for key in mapping[0]):
+        again = id(value) in seen
+        look = seen[id(value)] if again else seen.setdefault(id(value), _looked(value))
+        if look is None:
             continue
-        items, attributes = mapping
-        if depth and (records := _all_tensors(items)) is not None:
+        items, attributes, records = look
+        if depth and records is not None:
             if any(len(record.shape) > 1 for record in records.values()):
                 found.append(Found(place, records, attributes))
-        elif depth < _DEEPEST and not (depth and "param_groups" in items):
+        elif not again and depth < _DEEPEST and not (depth and "param_groups" in items):
             waiting += [(f"{place}.{key}" if place else key, each, depth + 1) for key, each in items.items()]
     return found
 
@@ -69,6 +71,16 @@ def kind_of(value: Any) -> str:
     if isinstance(value, Called):
         return "tensor" if value.function.startswith("torch._utils._rebuild") else value.function.rpartition(".")[2]
     return type(value).__name__
+
+
+_Look = tuple[Mapping[str, Any], Mapping[str, Any], dict[str, TensorRecord] | None] | None
+
+
+def _looked(value: Any) -> _Look:
+    mapping = as_mapping(value)
+    if mapping is None or not mapping[0] or not all(isinstance(key, str) for key in mapping[0]):
+        return None
+    return (*mapping, _all_tensors(mapping[0]))
 
 
 def _all_tensors(items: Mapping[str, Any]) -> dict[str, TensorRecord] | None:

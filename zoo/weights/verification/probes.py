@@ -18,15 +18,20 @@ BATCHES = (1, 2, 5)
 
 
 def probes(
-    channels: int, size: Sequence[int], preprocessing: Preprocessing | None, seed: int = 0
+    channels: int,
+    size: Sequence[int],
+    preprocessing: Preprocessing | None,
+    seed: int = 0,
+    batches: Sequence[int] = BATCHES,
 ) -> dict[str, list[torch.Tensor]]:
-    """Return inputs by kind, ``"random"`` and ``"images"``, a batch of each of :data:`BATCHES` samples.
+    """Return inputs by kind, ``"random"`` and ``"images"``, a batch for each number of samples.
 
     Args:
         channels: how many channels an input has.
         size: the length of each of its other axes.
         preprocessing: how pixels are scaled; images lie in [0, 1] without.
         seed: of all random numbers; the generator of torch is not touched.
+        batches: how many samples each batch has.
 
     Shape:
         ``(batch, channels, *size)``, float64, with values that float32 has.
@@ -36,9 +41,9 @@ def probes(
     """
     random = torch.Generator().manual_seed(seed)
     shape = (channels, *size)
-    noise = [torch.randn((n, *shape), generator=random) for n in BATCHES]
+    noise = [torch.randn((n, *shape), generator=random) for n in batches]
     makers = (_gradient, _blobs, _pink)
-    images = [torch.stack([makers[i % 3](shape, random) for i in range(n)]) for n in BATCHES]
+    images = [torch.stack([makers[i % 3](shape, random) for i in range(n)]) for n in batches]
     if preprocessing is not None and len(preprocessing.mean) == channels:
         ones = [1] * len(size)
         mean, std = (torch.tensor(v).view(channels, *ones) for v in (preprocessing.mean, preprocessing.std))

@@ -372,8 +372,15 @@ def _probes(model: Model, sides: Sequence[_Side], seed: int, notes: list[str]) -
     size = source["size"]
     if size is None:
         size = [max(64, getattr(model.backbone, "min_size", 1))] * getattr(model.backbone, "dims", 2)
-        for side in sides:
-            if side.is_onnx and side.path is not None:
-                size = [n or size[0] for n in onnx_input_shape(side.path)[2:]]
-        notes.append(f"the spec gives no size of the input: {'×'.join(map(str, size))} was taken")
-    return probes(source["channels"], size, model.record.preprocessing if model.record else None, seed)
+    batches: tuple[int, ...] = BATCHES
+    for side in sides:
+        shape = onnx_input_shape(side.path) if side.is_onnx and side.path is not None else ()
+        if len(shape) == len(size) + 2:  # what a graph fixes, nothing else can be tried on
+            size = [n or own for n, own in zip(shape[2:], size, strict=True)]
+            batches = (shape[0],) if shape[0] else batches
+    if list(size) != source["size"]:
+        why = "the spec gives no size of the input" if source["size"] is None else "a graph fixes the size of the input"
+        notes.append(f"{why}: {'×'.join(map(str, size))} was taken")
+    if batches != BATCHES:
+        notes.append(f"a graph takes batches of {batches[0]} alone")
+    return probes(source["channels"], size, model.record.preprocessing if model.record else None, seed, batches)

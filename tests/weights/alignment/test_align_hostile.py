@@ -1,0 +1,153 @@
+"""Graphs that a stranger made by hand: right weights and a true account, or an error of ours at little cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
+
+import zoo
+from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooError
+
+node = helper.make_node
+
+
+def spec(*hidden: int) -> dict[str, Any]:
+    return {
+        "input": {"channels": 4, "size": [1, 1]},
+        "backbone": {"type": "mlp", "hidden": list(hidden)},
+        "head": {"type": "linear", "num_classes": 3},
+    }
+
+
+def weights(scale: float = 1.0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    shapes = {"a": (4, 4), "b": (4,), "c": (3, 4), "d": (3,)}
+    return {name: (random.standard_normal(shape) * scale).astype("float32") for name, shape in shapes.items()}
+
+
+def written(nodes: Sequence[NodeProto], held: dict[str, np.ndarray], path: Path) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def two_layers(
+    between: Sequence[NodeProto] = (), last: str = "h1", before: Sequence[NodeProto] = ()
+) -> list[NodeProto]:
+    return [
+        *before,
+        node("Flatten", ["x"], ["f"]),
+        node("Gemm", ["f", "a", "b"], ["h"], transB=1),
+        node("Relu", ["h"], ["h1"]),
+        *between,
+        node("Gemm", [last, "c", "d"], ["y"], transB=1),
+    ]
+
+
+def computed(path: Path, x: torch.Tensor) -> torch.Tensor:
+    import onnxruntime
+
+    return torch.from_numpy(onnxruntime.InferenceSession(path).run(None, {"x": x.numpy()})[0])
+
+
+def test_the_graph_of_these_tests_comes_home(tmp_path: Path) -> None:
+    path = written(two_layers(), weights(), tmp_path / "x.onnx")
+    x = torch.randn(2, 4, 1, 1)
+    assert torch.allclose(zoo.load(path, spec=spec(4))(x), computed(path, x), atol=1e-6)
+
+
+def test_names_that_are_ours_are_not_believed_where_the_graph_swaps_them(tmp_path: Path) -> None:
+    held = {name: tensor.numpy() for name, tensor in zoo.build(spec(4, 4)).state_dict().items()}
+    first, second = "backbone.layers.1.linear", "backbone.layers.0.linear"  # the other way round than in the model
+    nodes = [
+        node("Flatten", ["x"], ["f"]),
+        node("Gemm", ["f", f"{first}.weight", f"{first}.bias"], ["h"], transB=1),
+        node("Relu", ["h"], ["h1"]),
+        node("MatMul", ["h1", f"{second}.weight"], ["g0"]),  # as [in, out]: what looks like our square weight is turned
+        node("Add", ["g0", f"{second}.bias"], ["g"]),
+        node("Relu", ["g"], ["g1"]),
+        node("Gemm", ["g1", "head.fc.weight", "head.fc.bias"], ["y"], transB=1),
+    ]
+    path = written(nodes, held, tmp_path / "x.onnx")
+    model = zoo.load(path, spec=spec(4, 4))
+    x = torch.randn(2, 4, 1, 1)
+    assert torch.allclose(model(x), computed(path, x), atol=1e-6)
+    assert torch.equal(model.backbone.layers[1].linear.weight, torch.from_numpy(held[f"{second}.weight"].T.copy()))
+    assert model.migration.proven
+
+
+def test_a_model_that_rounds_anything_away_proves_nothing(tmp_path: Path) -> None:
+    held = weights(1e20) | {"s": np.array(1e-22, "float32")}
+    path = written(two_layers([node("Mul", ["h1", "s"], ["h2"])], "h2"), held, tmp_path / "x.onnx")
+    with pytest.raises(AlignmentError):
+        zoo.load(path, spec=spec(4))
+
+
+def test_a_graph_whose_description_doubles_with_every_operator_is_refused_at_once(tmp_path: Path) -> None:
+    doubled = [node("Max", [f"m{i}" if i else "h1"] * 2, [f"m{i + 1}"]) for i in range(60)]
+    path = written(two_layers(doubled, "m60"), weights(), tmp_path / "x.onnx")
+    with pytest.raises(AlignmentError, match="too many operators in a row without weights"):
+        zoo.load(path, spec=spec(4))
+
+
+def test_a_sparse_constant_is_refused_for_onnxruntime_would_make_it_dense(tmp_path: Path) -> None:
+    values = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    places = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    vast = helper.make_sparse_tensor(values, places, [300_000_000])
+    nodes = two_layers(before=[node("Constant", [], ["q"], sparse_value=vast)])
+    with pytest.raises(ZooError, match="sparse tensor"):
+        zoo.load(written(nodes, weights(), tmp_path / "x.onnx"), spec=spec(4))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [node("Transpose", ["c"], ["t"], perm=[5, 6]), node("MatMul", ["h1", "t"], ["z"])],
+        [node("Dropout", ["h1"], ["k", "mask"]), node("Cast", ["mask"], ["m"], to=1), node("Mul", ["k", "m"], ["z"])],
+        [node("Conv", ["x", "a"], ["k"], group=float("inf")), node("Flatten", ["k"], ["z"])],
+        [node("Constant", [], ["q"], value_ints=["abc"]), node("Add", ["h1", "q"], ["z"])],
+    ],
+    ids=["axes that are not there", "a mask that is used", "infinite groups", "text among numbers"],
+)  # fmt: skip
+def test_a_graph_that_makes_no_sense_is_an_error_of_ours(between: list[NodeProto], tmp_path: Path) -> None:
+    with pytest.raises(ZooError):
+        zoo.load(written(two_layers(between, "z"), weights(), tmp_path / "x.onnx"), spec=spec(4))
+
+
+def test_a_name_of_ten_thousand_prefixes_takes_no_time(tmp_path: Path) -> None:
+    save_file({f"{'a.' * 40_000}weight": torch.zeros(1)}, tmp_path / "x.safetensors")
+    started = time.process_time()
+    with pytest.raises((KeymapError, TensorMismatchError)):
+        zoo.load(tmp_path / "x.safetensors", spec="lenet")
+    assert time.process_time() - started < 10  # it was a minute; this is a hang, not a speed
+
+
+def test_identify_does_not_believe_what_a_file_says_of_itself(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = zoo.save(zoo.build("lenet"), tmp_path / "lenet.safetensors")
+    with safe_open(path, framework="pt") as opened:
+        told = opened.metadata()
+    save_file({"w": torch.zeros(1)}, tmp_path / "x.safetensors", metadata=told)
+    found = zoo.identify(tmp_path / "x.safetensors")
+    assert not found.fits
+    assert found.nearest[0].differences
+    assert zoo.identify(path).fits[0].call == f"zoo.load({str(path)!r})"
+    state = zoo.build("lenet").state_dict() | {"head.fc.bias": torch.tensor(1.0)}
+    torch.save(state, tmp_path / "x.pth")
+    assert not zoo.identify(tmp_path / "x.pth").fits
