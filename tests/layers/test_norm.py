@@ -33,3 +33,10 @@ def test_groups_that_do_not_divide_are_an_error_with_those_that_do() -> None:
 def test_the_numbers_arrive() -> None:
     layer = norm_maker(Norm(type="batch", eps=0.5, momentum=0.9), dims=2)(3)
     assert (layer.eps, layer.momentum) == (0.5, 0.9)
+
+
+def test_a_group_norm_takes_one_number_a_group_and_is_torchs_otherwise() -> None:
+    norm = norm_maker(Norm("group", groups=4), dims=2)(4)
+    assert norm(torch.randn(1, 4, 1, 1)).abs().max() < 1e-3  # of values about 1, times 1 over the root of eps
+    x = torch.randn(2, 4, 5, 5)
+    assert torch.equal(norm(x), torch.nn.GroupNorm(4, 4)(x))

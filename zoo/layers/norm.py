@@ -84,6 +84,20 @@ class FrozenBatchNorm(nn.Module):
         return f"{len(self.weight)}, eps={self.eps}"
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, also of one image whose groups have a single number each: that number becomes the shift.
+
+    torch refuses it in every mode, though only in training it would be a mistake, and a detector's coarsest map of a
+    small image may be such.
+
+    Shape:
+        ``(N, channels, *spatial)`` → the same.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def norm_maker(norm: NormName | Norm, dims: int) -> Callable[[int], nn.Module]:
     """Return what makes the normalisation layer for a number of channels.
 
@@ -145,4 +159,4 @@ def _group_norm(plan: Norm, channels: int) -> nn.GroupNorm:
             f"{channels} channels for a group norm of {plan.groups} groups",
             f'a number of groups that divides {channels} ({fitting}), as in {{"type": "group", "groups": …}}',
         )
-    return nn.GroupNorm(plan.groups, channels, eps=plan.eps)
+    return GroupNorm(plan.groups, channels, eps=plan.eps)
