@@ -162,7 +162,7 @@ def cases() -> list:
         if case.dims is not None:
             written = case.name not in {"flatten", "gap", "gmp", "identity", "select"}  # these have no weights
             return case.check not in {"features", "strides", "gradients", *(["weights-onnx"] if written else [])}
-        return (case.check not in QUICK and case.label not in ("", "-0")) or case.name == "pth"
+        return (case.check not in QUICK and case.label not in ("", "-0")) or case.name in ("pth", "ckpt")
 
     every = testing.cases("zoo-torch", parameters=VARIANTS)
     for key, parameters in OF_ANY_DIMENSION.items():

@@ -51,7 +51,7 @@ def test_a_missing_file_is_named(read, format_: str, tmp_path: Path) -> None:
 def test_a_suffix_that_names_no_format_is_answered_with_those_that_do(call, tmp_path: Path) -> None:
     with pytest.raises(FileFormatError) as caught:
         call(tmp_path / "x.h5")
-    assert caught.value.reason == "suffix '.h5' names no format; expected one of .onnx, .pt, .pth, .safetensors"
+    assert caught.value.reason == "suffix '.h5' names no format; expected one of .ckpt, .onnx, .pt, .pth, .safetensors"
     with pytest.raises(FileFormatError, match="no suffix names no format"):
         call(tmp_path / "x")
 

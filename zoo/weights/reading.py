@@ -14,7 +14,7 @@ from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.migration.unwrapping import narrowed
 from zoo.weights.strictjson import brief
 
-_OFTEN_PICKLED = ("ckpt", "bin", "tar", "pyth")
+_OFTEN_PICKLED = ("bin", "tar", "pyth")
 
 
 def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None = None) -> Checkpoint:

@@ -116,14 +116,14 @@ def test_torch_compile_around_the_whole_and_inside(theirs: nn.Module, tmp_path: 
 def test_lightning_with_all_that_it_keeps(theirs: nn.Module, tmp_path: Path) -> None:
     state = {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}
     optimiser = optimiser_of(theirs).state_dict()
-    path = saved(tmp_path / "epoch=3.ckpt.pth", lightning(state, optimizer_states=[optimiser]))
+    path = saved(tmp_path / "epoch=3.ckpt", lightning(state, optimizer_states=[optimiser]))
     model = zoo.load(path, spec=SPEC)
     same(model, theirs)
     found = model.migration.unwrapping
     assert (found.within, found.writer, found.prefixes) == ("state_dict", "Lightning", ("model.",))
     assert "'optimizer_states' (list of 1)" in found.beside
     assert "'hyper_parameters' (dict of 3)" in found.beside
-    assert "of the format pth, as Lightning writes it, with" in str(model.migration)
+    assert "of the format ckpt, as Lightning writes it, with" in str(model.migration)
 
 
 def test_lightning_with_a_loss_beside_the_model_is_refused_until_told(theirs: nn.Module, tmp_path: Path) -> None:
