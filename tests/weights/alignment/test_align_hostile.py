@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooError
+from zoo.weights.migration.unwrapping import peelings
 
 node = helper.make_node
 
@@ -129,12 +129,12 @@ def test_a_graph_that_makes_no_sense_is_an_error_of_ours(between: list[NodeProto
         zoo.load(written(two_layers(between, "z"), weights(), tmp_path / "x.onnx"), spec=spec(4))
 
 
-def test_a_name_of_ten_thousand_prefixes_takes_no_time(tmp_path: Path) -> None:
-    save_file({f"{'a.' * 40_000}weight": torch.zeros(1)}, tmp_path / "x.safetensors")
-    started = time.process_time()
+def test_of_a_name_that_is_all_prefixes_only_some_are_taken_off(tmp_path: Path) -> None:
+    name = f"{'a.' * 40_000}weight"  # taking off all of them, one after the other, would take a minute
+    assert len(list(peelings([name]))) < 20
+    save_file({name: torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises((KeymapError, TensorMismatchError)):
         zoo.load(tmp_path / "x.safetensors", spec="lenet")
-    assert time.process_time() - started < 10  # it was a minute; this is a hang, not a speed
 
 
 def test_identify_does_not_believe_what_a_file_says_of_itself(tmp_path: Path) -> None:
