@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
@@ -16,10 +16,12 @@ from zoo import kinds
 from zoo.budget import Budget
 from zoo.builder import assemble, compose
 from zoo.errors import (
+    AlignmentError,
     FileFormatError,
     FingerprintError,
     KeymapError,
     SeveralWeightsError,
+    SizeBudgetError,
     SpecError,
     UnknownNameError,
     ZooError,
@@ -65,7 +67,8 @@ def build(
 
     Args:
         spec: the name of a model, a spec dict, or a spec file: ``.json``, ``.toml``, ``.yaml`` or ``.yml``.
-        weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones.
+        weights: trained weights: their name (``"digits"``), or a file. None gives fresh ones. A file from elsewhere is
+            recognised as by :func:`zoo.load`, and ``model.migration`` tells how.
         num_classes: short for ``head={"num_classes": …}``, and the same for auxiliary heads that state theirs.
         in_channels: short for ``input={"channels": …}``.
         input: changes to what the model takes.
@@ -88,7 +91,8 @@ def build(
         ShapeError: two parts do not fit; no weight was allocated.
         SizeBudgetError: the model would be larger than the memory of this machine, or than ``ZOO_MAX_BYTES`` or
             ``ZOO_MAX_TENSORS`` say; no weight was allocated.
-        WeightsError: the weights cannot be read or do not fit.
+        WeightsError: the weights cannot be read or do not fit; an AlignmentError if they are an ONNX graph from
+            elsewhere that is of the model neither with these changes nor without.
 
     >>> model = build("lenet", num_classes=62)
     >>> sum(p.numel() for p in model.parameters())
@@ -112,7 +116,8 @@ def build(
         parsed = parse(merged)
         intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
-        checkpoint, told = _at_home(checkpoint, path, parsed, plain)
+        changed = ", ".join(intended.changed.values())
+        checkpoint, told = _at_home(checkpoint, path, list(_specs(parsed, plain)), changed)
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")
         model = transfer(parsed, checkpoint, path, intended)
@@ -121,24 +126,35 @@ def build(
 
 
 def _at_home(
-    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, plain: Mapping[str, Any]
+    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], changed: str
 ) -> tuple[Checkpoint, MigrationReport | None]:
     """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
     if checkpoint.artifact is not None:
         return checkpoint, None
-    failure: ZooError | None = None
-    for each in _specs(parsed, plain):
-        model = assemble(each, "meta", initialise=False, budget=Budget.of_machine())
+    failures: list[ZooError] = []
+    for each in specs:
         try:
-            named, told = recognised(checkpoint, each, model, path)
-        except (KeymapError, SeveralWeightsError) as error:
-            failure = failure or error
+            named, told = _named(checkpoint, path, each)
+        except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
+            failures.append(error)
             continue
-        if told.proven:
+        if told is None or told.proven:
             return named, told
-    if failure is not None:
-        raise failure
+    if len(failures) > 1 and all(isinstance(each, AlignmentError) for each in failures):
+        tried = [str(each).removeprefix(f"{path}: ") for each in failures]
+        raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
+    if failures:
+        raise failures[0]
     return checkpoint, None
+
+
+def _named(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> tuple[Checkpoint, MigrationReport | None]:
+    if path.suffix.lower() == ".onnx":
+        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+
+        return from_graph(path, checkpoint, parsed, "", mapped=True)
+    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
+    return recognised(checkpoint, parsed, model, path)
 
 
 def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:

@@ -77,7 +77,8 @@ def load_into(
 
     Args:
         model: a model of zoo or any other module, on any device.
-        path: the file; it needs no spec, and the model needs none.
+        path: the file; it needs no spec, and the model needs none. An ONNX file from elsewhere is aligned with a model
+            of zoo as by :func:`zoo.load`; into any other module it goes by its names.
         allow_missing: shell patterns of names in the model, ``"head.*"``, that stay as they are where the file lacks
             them or has them in another shape.
         allow_unexpected: shell patterns of names in the file that are left out where the model lacks them.
@@ -93,6 +94,7 @@ def load_into(
 
     Raises:
         TensorMismatchError: the tensors are not those of the model; nothing was changed.
+        AlignmentError: it is an ONNX graph from elsewhere, and not one of this model.
         LossyCastError: the model's precision would lose values that matter.
         PatternError: a pattern fits nothing.
         SpecError: the file says that its weights are of a model that computes something else.
@@ -148,7 +150,7 @@ def _prepare(model: nn.Module, path: str | PathLike[str], asked: _Asked) -> _Pre
     within = asked.within
     checkpoint = read_verified(path, expected, within=within) if asked.verify else read(path, within=within)
     if checkpoint.artifact is None or asked.keymap is not None:
-        checkpoint = _at_home(module, checkpoint, path, asked.keymap)
+        checkpoint = _at_home(module, checkpoint, path, asked.keymap, mapped=not asked.verify)
     given = checkpoint.state_dict()
     planned = plan(
         own,
@@ -163,7 +165,7 @@ def _prepare(model: nn.Module, path: str | PathLike[str], asked: _Asked) -> _Pre
     return _Prepared(module, own, checkpoint, given, planned)
 
 
-def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str | None) -> Checkpoint:
+def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str | None, *, mapped: bool) -> Checkpoint:
     """Return a file from elsewhere by the names of a module; as it is, where it does not fit whole."""
     if keymap is not None:
         refuse_keymap(checkpoint, keymap, path)
@@ -173,7 +175,12 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
     if not isinstance(module, Model):
         return unwrapped(checkpoint, module.state_dict(keep_vars=True))
     try:
-        return recognised(checkpoint, parse(module.spec), module, path, keymap)[0]
+        parsed = parse(module.spec)
+        if path.suffix.lower() == ".onnx" and keymap is None:
+            from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+
+            return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]
+        return recognised(checkpoint, parsed, module, path, keymap)[0]
     except (KeymapError, SpecError):
         if keymap is not None:
             raise

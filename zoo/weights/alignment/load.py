@@ -34,6 +34,8 @@ def from_graph(
         FileFormatError: it is damaged.
         SizeBudgetError: the spec describes a far larger model than the tensors are of.
     """
+    composed = " → ".join(part.type for part in parsed.parts)
+    target = f"{target} ({composed})" if target else composed
     given = checkpoint.state_dict()
     model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
     expected = model.state_dict()
@@ -42,5 +44,4 @@ def from_graph(
             return aligned(path, checkpoint, parsed, target, mapped=mapped)
         except AlignmentError:
             return checkpoint, None  # its report says that nobody has compared outputs
-    composed = " → ".join(part.type for part in parsed.parts)
-    return aligned(path, checkpoint, parsed, f"{target} ({composed})" if target else composed, mapped=mapped)
+    return aligned(path, checkpoint, parsed, target, mapped=mapped)
