@@ -41,16 +41,26 @@ class UnknownNameError(RegistryError):
         name: the name as it was given.
         known: the names that there are.
         nearest: those of them that look like it, the best first.
+        elsewhere: what the name is instead, and what to write then; empty if it is nothing at all.
     """
 
-    def __init__(self, kind: str, name: str, known: Sequence[str], nearest: Sequence[str], hint: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Sequence[str],
+        nearest: Sequence[str],
+        hint: str = "",
+        elsewhere: str = "",
+    ) -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(known)
         self.nearest = tuple(nearest)
+        self.elsewhere = elsewhere
         guess = f" (did you mean {' or '.join(self.nearest)}?)" if self.nearest else ""
         there = ", ".join(self.known) if self.known else "none"
-        super().__init__(f"unknown {kind} {name!r}{guess}; registered: {there}{hint}")
+        super().__init__(elsewhere or f"unknown {kind} {name!r}{guess}; registered: {there}{hint}")
 
 
 class AmbiguousNameError(RegistryError):

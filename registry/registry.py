@@ -45,6 +45,7 @@ class Registry:
         namespaces: a registry of libraries with models of their own: one called ``timm`` makes ``timm:resnet50d`` a
             name here. Each has ``names(kind)``, ``component(kind, name)`` and the name of its ``distribution``.
         contract: what plugins have to be written for; those written for another version are blocked.
+        elsewhere: tells, of a kind and a name that is unknown, what has that name instead; empty if nothing has.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Registry:
         check: Callable[[Any], str | None] | None = None,
         namespaces: Registry | None = None,
         contract: Contract | None = None,
+        elsewhere: Callable[[str, str], str] | None = None,
     ) -> None:
         self.group = group
         self.kind = kind
@@ -63,6 +65,7 @@ class Registry:
         self._check = check
         self._namespaces = namespaces
         self._contract = contract
+        self._elsewhere = elsewhere
         self._local: dict[str, Entry] = {}
         self._overrides: dict[str, Entry] = {}
         self._loaded: dict[Entry, Any] = {}
@@ -302,10 +305,11 @@ class Registry:
         if stopped:
             hint = "".join(f"; {e.provider} {e.version} offers it, but {e.blocked}" for e in stopped)
             return UnknownNameError(self.kind, name, known, (), hint)
+        elsewhere = self._elsewhere(self.kind, name) if self._elsewhere else ""
         if namespace and self._namespaces is not None and namespace in self._namespaces:
             alike = nearest(name, [e.name for e in self._of_namespace(namespace).values()])
-            return UnknownNameError(self.kind, name, known, alike, f", and the names of {namespace}")
-        return UnknownNameError(self.kind, name, known, nearest(short, known))
+            return UnknownNameError(self.kind, name, known, alike, f", and the names of {namespace}", elsewhere)
+        return UnknownNameError(self.kind, name, known, nearest(short, known), elsewhere=elsewhere)
 
     def _of_namespace(self, name: str) -> Mapping[str, Entry]:
         """Return the entries of a library with models of its own, by the canonical form of their name within it.

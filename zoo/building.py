@@ -208,7 +208,8 @@ def _weights(spec: Source, weights: str | PathLike[str]) -> tuple[Path, Checkpoi
             return _verified(kinds.pretrained.get(registered))
     known = tuple(installed) or tuple(kinds.pretrained.names())
     hint = f"; a file ends in {', '.join(f'.{suffix}' for suffix in kinds.formats.names())}"
-    raise UnknownNameError("weights", text, known, nearest(text, known), hint)
+    elsewhere = kinds.elsewhere("weights", text)
+    raise UnknownNameError("weights", text, known, nearest(text, known), hint, elsewhere)
 
 
 def _verified(shipped: kinds.Pretrained) -> tuple[Path, Checkpoint]:

@@ -14,16 +14,6 @@ from zoo import kinds
 if TYPE_CHECKING:
     from zoo.features import Feature
 
-KINDS: Mapping[str, Registry] = {
-    "model": kinds.models,
-    **kinds.COMPONENTS,
-    "weights": kinds.pretrained,
-    "format": kinds.formats,
-    "keymap": kinds.keymaps,
-    "provider": kinds.providers,
-}
-"""Everything that can be listed, by the singular of its kind."""
-
 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of the models that fit a shell pattern, sorted.
@@ -65,7 +55,7 @@ def entries(kind: str | None = None, pattern: str = "*") -> list[Entry]:
     Raises:
         UnknownNameError: there is no such kind.
     """
-    registries = KINDS.values() if kind is None else [_registry(kind, KINDS)]
+    registries = kinds.KINDS.values() if kind is None else [_registry(kind, kinds.KINDS)]
     return [entry for registry in registries for entry in registry.entries(pattern)]
 
 
@@ -111,7 +101,8 @@ def describe(name: str) -> list[Description]:
     found = [(registry, registry.find(name)) for registry in described.values() if name in registry]
     if not found:
         known = sorted({known for registry in described.values() for known in registry.names()})
-        raise UnknownNameError("model or component", name, known, nearest(name, known))
+        what = "model or component"
+        raise UnknownNameError(what, name, known, nearest(name, known), elsewhere=kinds.elsewhere(what, name))
     return [_describe_model(entry) if entry.kind == "model" else _describe_component(r, entry) for r, entry in found]
 
 

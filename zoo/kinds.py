@@ -6,11 +6,12 @@ Nothing here imports torch: listing what is installed has to stay instant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from registry import Contract, Registry, Signature, SignatureError
+from registry import Contract, Registry, RegistryError, Signature, SignatureError
 
 if TYPE_CHECKING:
     import torch
@@ -195,7 +196,53 @@ def _namespace_fault(loaded: Any) -> str | None:
 CONTRACT = Contract("zoo.contract", 1)
 """What a plugin is written for, if it says so by an entry point ``1 = "its_package"`` in the group ``zoo.contract``."""
 
-_registry = partial(Registry, builtin=DISTRIBUTION, contract=CONTRACT)
+
+def elsewhere(kind: str, name: str) -> str:
+    """Tell what a name is that no entry of one kind has, and what to write for it; empty if nothing has it.
+
+    >>> elsewhere("model", "gap")
+    "'gap' is a neck, not a model; write zoo.build({'backbone': …, 'neck': 'gap'})"
+    >>> elsewhere("backbone", "gap")
+    "'gap' is a neck, not a backbone; write {'neck': 'gap'} in a spec"
+    >>> elsewhere("model", "lenet:digits")
+    "'lenet:digits' is a set of weights, not a model; write zoo.build('lenet', weights='digits')"
+    """
+    found: dict[str, str] = {}
+    for other, registry in KINDS.items():
+        spelt = name.replace(":", ".") if other == "weights" else name  # the command takes MODEL:WEIGHTS
+        with suppress(RegistryError, ImportError):  # a library that is broken has no names
+            if registry.candidates(spelt):
+                found[other] = _to_write(other, spelt, kind)
+    if not found:
+        return ""
+    return f"{name!r} is {' and '.join(map(_one, found))}, not {_one(kind)}; write {' or '.join(found.values())}"
+
+
+def _one(kind: str) -> str:
+    return "a set of weights" if kind == "weights" else f"a {kind}"
+
+
+def _to_write(kind: str, name: str, wanted: str) -> str:
+    """Return how a name of one kind is used, for who wanted one of another."""
+    if kind == "model":
+        part = f", or zoo.normalise({name!r})[{wanted!r}] for its {wanted} alone" if wanted in PARTS else ""
+        return f"zoo.build({name!r}){part}"
+    if kind == "weights":
+        model, _, weights = name.rpartition(".")
+        return f"zoo.build({model!r}, weights={weights!r})"
+    if kind == "format":
+        return f"'model.{name}', the name of a file"
+    if kind == "keymap":
+        return f"keymap={name!r}"
+    if kind == "provider":
+        kind, name = "backbone", f"{name}:NAME"
+    if wanted != "model":
+        return f"{{{kind!r}: {name!r}}} in a spec"
+    before = "" if kind == "backbone" else "'backbone': …, "
+    return f"zoo.build({{{before}{kind!r}: {name!r}}})"
+
+
+_registry = partial(Registry, builtin=DISTRIBUTION, contract=CONTRACT, elsewhere=elsewhere)
 
 providers = _registry("zoo.providers", kind="provider", check=_namespace_fault)
 _components = partial(_registry, check=_component_fault, namespaces=providers)
@@ -216,6 +263,16 @@ COMPONENTS: Mapping[str, Registry] = {
     "head": heads,
 }
 """The registry of each kind of component."""
+
+KINDS: Mapping[str, Registry] = {
+    "model": models,
+    **COMPONENTS,
+    "weights": pretrained,
+    "format": formats,
+    "keymap": keymaps,
+    "provider": providers,
+}
+"""Everything that can be listed, by the singular of its kind."""
 
 
 def output_features(module: torch.nn.Module) -> tuple[Feature, ...] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from registry import Entry, Registry, RegistryError, UnknownNameError, nearest, scan
-from zoo.catalogue import KINDS
+from zoo.kinds import KINDS
 
 
 @dataclass(frozen=True)

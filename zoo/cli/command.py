@@ -47,11 +47,13 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
             ("kind", "name", "provider"), [(e.kind, e.name, f"{e.provider} {e.version}") for e in found]
         )
     else:
+        from zoo.kinds import elsewhere
+
         known = [*_LISTED, *(e.name for e in entries(kind))]
         guess = nearest(pattern, known) if pattern.isidentifier() else ()
-        raise click.ClickException(
-            f"nothing matches {pattern!r}" + (f"; did you mean {' or '.join(guess)}?" if guess else "")
-        )
+        told = elsewhere(kind, pattern) if kind else ""
+        hint = f"; {told}" if told else f"; did you mean {' or '.join(guess)}?" if guess else ""
+        raise click.ClickException(f"nothing matches {pattern!r}{hint}")
 
 
 @main.command()

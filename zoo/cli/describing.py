@@ -70,7 +70,7 @@ def describe(name: str, size: tuple[int, ...] | None, batch: int, dtype: str, de
 
 def _is_spec_file(name: str) -> bool:
     from zoo import specfile
-    from zoo.catalogue import KINDS
+    from zoo.kinds import KINDS
 
     return specfile.is_spec_file(name) and not any(name in registry for registry in KINDS.values())
 
