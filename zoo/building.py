@@ -30,7 +30,7 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, merge, normalise, of_classes, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
-from zoo.weights.migration.recognise import recognised
+from zoo.weights.migration.recognise import changes_of, recognised
 from zoo.weights.reading import read, read_verified
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import transfer
@@ -116,8 +116,9 @@ def build(
         parsed = parse(merged)
         intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
-        changed = ", ".join(intended.changed.values())
-        checkpoint, told = _at_home(checkpoint, path, list(_specs(parsed, plain)), changed)
+        checkpoint, told, former = _at_home(checkpoint, path, list(_specs(parsed, plain)), intended)
+        if former is not None:
+            intended = Changes.between(former.dump(), parsed.dump(), changes, fresh)
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")
         model = transfer(parsed, checkpoint, path, intended)
@@ -126,31 +127,61 @@ def build(
 
 
 def _at_home(
-    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], changed: str
-) -> tuple[Checkpoint, MigrationReport | None]:
-    """Return weights from elsewhere by our names: those of the model as it is to be or, if it is changed, as it was."""
+    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes
+) -> tuple[Checkpoint, MigrationReport | None, ParsedSpec | None]:
+    """Return weights from elsewhere by our names, and of which model they are if that is none of the specs.
+
+    They are those of the model as it is to be or, if it is changed, as it was; or as it was but for a part that is
+    changed, so that a file of 10 classes comes into a model that had 1000 and is to have 5.
+    """
     if checkpoint.artifact is not None:
-        return checkpoint, None
+        return checkpoint, None, None
     failures: list[ZooError] = []
-    for each in specs:
+    unproven: Checkpoint | None = None
+    for each in _candidates(checkpoint, path, specs, intended):
         try:
             named, told = _named(checkpoint, path, each)
         except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
             failures.append(error)
             continue
         if told is None or told.proven:
-            return named, told
+            return named, told, None if each in specs else each
+        unproven = unproven or named
     if len(failures) > 1 and all(isinstance(each, AlignmentError) for each in failures):
+        changed = ", ".join(intended.changed.values())
         tried = [str(each).removeprefix(f"{path}: ") for each in failures]
         raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
     if failures:
         raise failures[0]
-    return checkpoint, None
+    return unproven or checkpoint, None, None
+
+
+def _candidates(
+    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes
+) -> Iterator[ParsedSpec]:
+    yield from specs
+    told = _as_in_the_file(checkpoint, path, specs[-1])
+    if told is not None:
+        before, after = specs[-1].dump(), told.dump()
+        other = {kind for kind in after if before.get(kind) != after[kind]}
+        if other <= {*intended.changed, *intended.fresh}:
+            yield told
+
+
+def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> ParsedSpec | None:
+    """Return the spec with what shapes tell of the file, its number of classes above all."""
+    if path.suffix.lower() == ".onnx":
+        from zoo.weights.alignment.load import classes_declared  # it needs the exporter, which takes seconds to import
+
+        return classes_declared(path, parsed)
+    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
+    changes = changes_of(checkpoint, parsed, model, path)
+    return parse(merge(parsed.dump(), changes)) if changes else None
 
 
 def _named(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> tuple[Checkpoint, MigrationReport | None]:
     if path.suffix.lower() == ".onnx":
-        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+        from zoo.weights.alignment.load import from_graph
 
         return from_graph(path, checkpoint, parsed, "", mapped=True)
     model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import KeymapError, SpecError, WeightsError
+from zoo.errors import AlignmentError, KeymapError, SpecError, WeightsError
 from zoo.kinds import PARTS, SECTIONS
 from zoo.model import Model
-from zoo.spec import normalise, parse
+from zoo.spec import ParsedSpec, normalise, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
-from zoo.weights.migration.recognise import recognised, unwrapped
+from zoo.weights.migration.recognise import outlined, recognised, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
 from zoo.weights.reading import read, read_verified
 
@@ -176,15 +176,34 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
         return unwrapped(checkpoint, module.state_dict(keep_vars=True))
     try:
         parsed = parse(module.spec)
-        if path.suffix.lower() == ".onnx" and keymap is None:
-            from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
-
-            return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]
-        return recognised(checkpoint, parsed, module, path, keymap)[0]
-    except (KeymapError, SpecError):
+    except SpecError:  # it needs what is not installed here
         if keymap is not None:
             raise
         return checkpoint
+    if path.suffix.lower() == ".onnx" and keymap is None:
+        return _from_graph(checkpoint, parsed, path, mapped=mapped)
+    try:
+        return recognised(checkpoint, parsed, module, path, keymap)[0]
+    except KeymapError:
+        named = outlined(checkpoint, parsed, module, path, keymap)
+        if named is checkpoint and keymap is not None:
+            raise
+        return named
+
+
+def _from_graph(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, *, mapped: bool) -> Checkpoint:
+    """Return the tensors of a graph by our names; one with another number of classes keeps its own head."""
+    from zoo.weights.alignment.load import classes_declared, from_graph  # it needs the exporter: seconds to import
+
+    try:
+        return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]
+    except AlignmentError:
+        other = classes_declared(path, parsed)
+        if other is None:
+            raise
+        with suppress(AlignmentError):
+            return from_graph(path, checkpoint, other, "", mapped=mapped)[0]
+        raise
 
 
 def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:

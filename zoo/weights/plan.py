@@ -112,7 +112,8 @@ class LoadPlan:
         lacking, extra = _patterns([*self.missing, *(each.name for each in self.shapes)]), _patterns(self.unexpected)
         remedies = [f"allow_missing={lacking!r} leaves them as they are in the model"] if lacking else []
         remedies += [f"allow_unexpected={extra!r} leaves them in the file"] if extra else []
-        return " and ".join(remedies) if self.loaded else "none of the names are the model's"
+        shared = self.loaded or self.shapes or self.dtypes or self.kept
+        return " and ".join(remedies) if shared else "none of the names are the model's"
 
 
 def plan(

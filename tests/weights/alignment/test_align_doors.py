@@ -54,16 +54,34 @@ def test_build_gives_a_graph_a_new_head(lenet: tuple[Path, nn.Module]) -> None:
 
 def test_build_says_of_both_models_that_it_tried_why_the_graph_is_of_neither(lenet: tuple[Path, nn.Module]) -> None:
     path, _ = lenet
-    spec = strangers.spec_of("lenet", head={"num_classes": 12})
+    spec = strangers.spec_of("lenet", bottleneck={"hidden": [120, 85]})
     with pytest.raises(AlignmentError) as caught:
-        zoo.build(spec, weights=path, num_classes=5)
+        zoo.build(spec, weights=path, bottleneck={"hidden": [121, 84]})
     told = str(caught.value)
     first, second = told.split(". As the model was before, it ")
-    assert first.startswith(f"{path}: with the change (head.num_classes 12 → 5) it is no graph of this model")
-    assert first.endswith("the first in the model is Linear 'head.fc.weight' 5×84")
-    assert second.endswith("the first in the model is Linear 'head.fc.weight' 12×84")
+    assert first.startswith(
+        f"{path}: with the change (bottleneck.hidden [120, 85] → [121, 84]) it is no graph of this model"
+    )
+    assert first.endswith("the first in the model is Linear 'bottleneck.layers.0.linear.weight' 121×400")
+    assert second.endswith("the first in the model is Linear 'bottleneck.layers.1.linear.weight' 85×120")
     with pytest.raises(AlignmentError, match=r"lenet.onnx: is no graph of this model"):
         zoo.build(spec, weights=path)
+
+
+def test_the_classes_of_a_graph_may_be_neither_those_before_nor_those_after(lenet: tuple[Path, nn.Module]) -> None:
+    path, theirs = lenet
+    spec = strangers.spec_of("lenet", head={"num_classes": 12})
+    model = zoo.build(spec, weights=path, num_classes=5)
+    assert [change.reason for change in model.transfer.reinitialised] == ["head.num_classes 10 → 5"] * 2
+    assert model.migration.proven
+    model = zoo.build(spec)
+    with pytest.raises(
+        TensorMismatchError, match=r"2 different \(head.fc.weight float32\[10, 84\] for float32\[12, 84\]"
+    ):
+        zoo.load_into(model, path)
+    done = zoo.load_into(model, path, allow_missing="head.*")
+    assert len(done.loaded) == 8
+    assert torch.equal(model.backbone.stages[0].conv.weight, theirs[0].weight)
 
 
 def test_load_into_takes_a_folded_graph(tmp_path: Path) -> None:

@@ -42,10 +42,52 @@ def test_load_into_recognises(theirs: nn.Module, tmp_path: Path) -> None:
         zoo.load_into(model, path, **names)
         assert same(model, theirs)
     assert zoo.plan_load(zoo.build(SPEC), path).fits
-    with pytest.raises(TensorMismatchError):
-        zoo.load_into(zoo.build(SPEC, num_classes=4), path)
-    with pytest.raises(KeymapError, match="the shapes disagree"):
-        zoo.load_into(zoo.build(SPEC, num_classes=4), path, keymap="timm")
+
+
+DIFFERENT = "2 different (head.fc.weight float32[3, 512] for float32[4, 512], head.fc.bias float32[3] for float32[4])"
+
+
+@pytest.mark.parametrize("names", [{}, {"keymap": "timm"}])
+def test_load_into_keeps_a_head_of_other_classes_if_it_may(
+    theirs: nn.Module, names: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.pth"
+    torch.save({"state_dict": nn.DataParallel(theirs).state_dict(), "epoch": 1}, path)
+    model = zoo.build(SPEC, num_classes=4)
+    head = model.head.fc.weight.clone()
+    with pytest.raises(TensorMismatchError) as caught:
+        zoo.load_into(model, path, **names)
+    remedy = "allow_missing=['head.fc.*'] leaves them as they are in the model"
+    assert str(caught.value) == f"{path}: its tensors do not fit the model: {DIFFERENT}; {remedy}"
+    done = zoo.load_into(model, path, allow_missing="head.*", **names)
+    assert [str(each) for each in done.kept] == [
+        "head.fc.weight float32[3, 512] for float32[4, 512]",
+        "head.fc.bias float32[3] for float32[4]",
+    ]
+    assert len(done.loaded) == 72
+    assert torch.equal(model.head.fc.weight, head)
+    assert torch.equal(model.backbone.layer4[0].conv2.weight, theirs.layer4[0].conv2.weight)
+
+
+def test_load_into_tells_what_is_more_and_less_in_the_names_of_both(theirs: nn.Module, tmp_path: Path) -> None:
+    state = {**theirs.state_dict(), "fc2.weight": torch.ones(1)}
+    del state["bn1.bias"]
+    torch.save(state, tmp_path / "run.pth")
+    model = zoo.build(SPEC)
+    with pytest.raises(TensorMismatchError, match=r"1 missing \(backbone.bn1.bias\); 1 unexpected \(fc2.weight\);"):
+        zoo.load_into(model, tmp_path / "run.pth")
+    done = zoo.load_into(model, tmp_path / "run.pth", allow_missing="backbone.bn1.bias", allow_unexpected="fc2.*")
+    assert (done.kept, done.ignored) == (("backbone.bn1.bias",), ("fc2.weight",))
+    assert torch.equal(model.head.fc.weight, theirs.fc.weight)
+
+
+def test_names_that_no_table_knows_stay_as_they_are(theirs: nn.Module, tmp_path: Path) -> None:
+    state = {name.replace(".", "_"): tensor for name, tensor in theirs.state_dict().items()}
+    torch.save(state, tmp_path / "run.pth")
+    with pytest.raises(TensorMismatchError, match="none of the names are the model's"):
+        zoo.load_into(zoo.build(SPEC), tmp_path / "run.pth", allow_missing="head.*")
+    with pytest.raises(KeymapError, match="no rule matches 74"):
+        zoo.load_into(zoo.build(SPEC), tmp_path / "run.pth", allow_missing="head.*", keymap="timm")
 
 
 def test_load_into_any_module_takes_prefixes_off(theirs: nn.Module, tmp_path: Path) -> None:
@@ -56,6 +98,10 @@ def test_load_into_any_module_takes_prefixes_off(theirs: nn.Module, tmp_path: Pa
         zoo.load_into(other, path)
     zoo.load_into(other, path, within="model")
     assert same(other, theirs)
+    fewer = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=2)
+    with pytest.raises(TensorMismatchError, match=r"2 different \(fc.weight float32\[3, 512\] for float32\[2, 512\]"):
+        zoo.load_into(fewer, path, within="model")
+    assert len(zoo.load_into(fewer, path, within="model", allow_missing="fc.*").loaded) == 72
     with pytest.raises(KeymapError, match="it makes names of zoo's models, and the model is a 'ResNet'"):
         zoo.load_into(other, path, within="model", keymap="timm")
 
@@ -72,6 +118,12 @@ def test_build_with_weights_from_elsewhere_for_the_changed_or_the_unchanged_mode
     tuned = zoo.build(SPEC, weights=path, num_classes=7)
     assert [change.name for change in tuned.transfer.reinitialised] == ["head.fc.weight", "head.fc.bias"]
     assert tuned.migration.renaming is not None
+    other = {**SPEC, "head": {"type": "linear", "num_classes": 1000}}
+    for changes in ({"num_classes": 7}, {"fresh": "head"}):
+        tuned = zoo.build(other, weights=path, **changes)
+        assert [change.file for change in tuned.transfer.reinitialised] == ["float32[3, 512]", "float32[3]"]
+        assert tuned.migration.proven
+    assert zoo.build(other, weights=path, num_classes=7).transfer.reinitialised[0].reason == "head.num_classes 3 → 7"
     with pytest.raises(KeymapError):
         zoo.build({**SPEC, "backbone": {"type": "resnet_lite", "layers": [2, 1, 1, 1]}}, weights=path)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from zoo.budget import Budget
 from zoo.builder import assemble
-from zoo.errors import AlignmentError
-from zoo.spec import ParsedSpec
+from zoo.errors import AlignmentError, ZooError
+from zoo.spec import ParsedSpec, merge, of_classes, parse
 from zoo.weights.alignment.align import aligned
+from zoo.weights.alignment.reading import read_output_shapes
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.rebuilding import fits
@@ -45,3 +46,25 @@ def from_graph(
         except AlignmentError:
             return checkpoint, None  # its report says that nobody has compared outputs
     return aligned(path, checkpoint, parsed, target, mapped=mapped)
+
+
+def classes_declared(path: Path, parsed: ParsedSpec) -> ParsedSpec | None:
+    """Return the spec with as many classes as an ONNX file says that it gives.
+
+    Args:
+        path: the file.
+        parsed: the spec of the model.
+
+    Returns:
+        The spec; None if the file does not say, or says the same.
+    """
+    spec = parsed.dump()
+    stated = (spec["head"] or {}).get("num_classes")
+    try:
+        shapes = list(read_output_shapes(path).values())
+    except ZooError:
+        return None
+    count = shapes[0][1] if len(shapes) == 1 and len(shapes[0]) > 1 else None
+    if not count or not isinstance(stated, int) or count == stated:
+        return None
+    return parse(merge(spec, of_classes(spec, count)))

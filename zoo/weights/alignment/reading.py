@@ -83,6 +83,20 @@ def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool)
     return Graph(tuple(nodes), constants, taken, tuple(outputs), producer)
 
 
+def read_output_shapes(path: Path) -> dict[str, Shape]:
+    """Return what an ONNX file says of the shapes that it gives, by name; None for an axis of any length.
+
+    Raises:
+        FileFormatError: it is damaged, or has more of something than any model.
+        AlignmentError: it has functions or graphs within nodes, which cannot be followed.
+    """
+    with path.open("rb") as file:
+        try:
+            return _walk(Wire(file), path)[3]
+        except ValueError as error:
+            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from None
+
+
 def _giving(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
     return lambda: tensor
 

@@ -17,7 +17,8 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.keymap import Table
-from zoo.weights.keymaps.plan import KeyProblem, Plan, apply_plan, make_plan, told
+from zoo.weights.keymaps.plan import Plan, apply_plan, make_plan, told
+from zoo.weights.migration.nearest import Tables, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
 
@@ -73,8 +74,8 @@ def recognised(
         keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
 
     Returns:
-        The checkpoint. Where nothing fits and our names come nearest, it is as it was: what does not fit is then told
-        by who puts it into the model.
+        The checkpoint. Where nothing fits and our names come nearest, it has those, and the account proves nothing:
+        what does not fit is then told by who puts it into the model.
 
     Raises:
         KeymapError: the names of another library come nearest, and do not fit; or the keymap cannot be for this model.
@@ -92,22 +93,79 @@ def recognised(
     if ways:
         return _renamed(ways[0], checkpoint, state, parsed, path, untried)
     _suggest_parts(shapes, expected, tables, path, ours=keymap is None)
-    _refuse_nearest(shapes, expected, tables, path, ours=keymap is None)
-    return checkpoint, _report(checkpoint, parsed, path, len(state))
+    near = nearest(shapes, expected, tables, ours=keymap is None)
+    if near is not None and near.plan is not None:
+        keymap = " and ".join(near.keymaps)
+        reason = f"these are not the tensors of such a model in the names of {keymap}; is the spec theirs?"
+        remedy = remedy_of(changes_told(near, parsed, expected, checkpoint, path), path)
+        lines = [reason, told(near.plan.problems), *([remedy] if remedy else [])]
+        raise KeymapError(keymap, "\n  ".join(lines), near.plan.problems, path)
+    found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
+    return found, _report(found, parsed, path, len(state))
+
+
+def outlined(
+    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
+) -> Checkpoint:
+    """Return the tensors of a file that does not fit a model by the names that they have there, as far as can be told.
+
+    What the nearest reading does not know keeps its name, and shapes are those of the file: who compares them with
+    the model sees what is really different.
+
+    Args:
+        checkpoint: what is in the file.
+        parsed: the checked spec of the model.
+        model: the model.
+        path: the file, for errors.
+        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
+
+    Raises:
+        KeymapError: the keymap cannot be for this model.
+    """
+    state = checkpoint.state_dict()
+    shapes = {name: unvalued(tensor) for name, tensor in state.items()}
+    near = nearest(shapes, model.state_dict(keep_vars=True), _tables(parsed, keymap, path)[0], ours=keymap is None)
+    if near is None:
+        return checkpoint
+    if near.plan is None:
+        return _peeled(checkpoint, near.peeled)
+    if near.outline is None:
+        return checkpoint
+    given = {shown: state[name] for name, shown in near.peeled.names.items()}
+    translated, wrong = apply_plan(near.outline, given)
+    used = {key for step in near.outline.steps for key in step.given} - {problem.key for problem in wrong}
+    rest = {name: tensor for name, tensor in given.items() if name not in used and name not in translated}
+    return Checkpoint({**translated, **rest}, unwrapping=_unwrapped(checkpoint, near.peeled))
+
+
+def changes_of(
+    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the changes to a spec with which a file fits it, read off the shapes; none if there are no such.
+
+    Args:
+        checkpoint: what is in the file.
+        parsed: the checked spec of the model.
+        model: the model, the meta device will do.
+        path: the file, for errors.
+        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
+    """
+    shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
+    expected = model.state_dict(keep_vars=True)
+    near = nearest(shapes, expected, _tables(parsed, keymap, path)[0], ours=keymap is None)
+    return {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
 
 
 def unwrapped(checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor]) -> Checkpoint:
-    """Return a checkpoint without what was wrapped around its names, if it then has just the expected tensors.
+    """Return a checkpoint without what was wrapped around its names, if more of them are then those of a module.
 
     Args:
         checkpoint: what is in a file.
-        expected: the tensors of a module.
+        expected: the tensors of the module.
     """
-    state = checkpoint.state_dict()
-    for peeled in peelings(state):
-        if peeled.prefixes and same_shapes({shown: state[n] for n, shown in peeled.names.items()}, expected):
-            return _peeled(checkpoint, peeled)
-    return checkpoint
+    ways = list(peelings(checkpoint.state_dict()))
+    best = max(ways, key=lambda peeled: sum(shown in expected for shown in peeled.names.values()))
+    return _peeled(checkpoint, best) if best.prefixes else checkpoint
 
 
 def _peeled(checkpoint: Checkpoint, peeled: Peeled) -> Checkpoint:
@@ -131,17 +189,14 @@ def same_shapes(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
     )
 
 
-_Tables = list[tuple[tuple[str, ...], Table]]
-
-
-def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[_Tables, tuple[str, ...]]:
+def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[Tables, tuple[str, ...]]:
     """Return the tables for a model, those that say the same once, and which keymaps could not be asked."""
     if keymap is not None:
         try:
             return [((keymap,), kinds.keymaps.get(keymap).table_for(parsed))], ()
         except KeymapError as error:
             raise KeymapError(error.keymap, error.reason, error.problems, path) from error
-    found: _Tables = []
+    found: list[tuple[tuple[str, ...], Table]] = []
     untried = []
     for name in kinds.keymaps.names():
         try:
@@ -160,7 +215,7 @@ def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[_Tables
 
 
 def _fitting(
-    shapes: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], tables: _Tables, *, ours: bool
+    shapes: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], tables: Tables, *, ours: bool
 ) -> Iterator[Way]:
     for peeled in peelings(shapes):
         given = {shown: shapes[name] for name, shown in peeled.names.items()}
@@ -250,7 +305,7 @@ def _report(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, tensors: int
 def _suggest_parts(
     shapes: Mapping[str, torch.Tensor],
     expected: Mapping[str, torch.Tensor],
-    tables: _Tables,
+    tables: Tables,
     path: Path,
     *,
     ours: bool,
@@ -272,31 +327,3 @@ def _suggest_parts(
             more = [f"{beside} other tensor{'s' if beside > 1 else ''}"] if beside else []
             described = [f"{place!r} ({count} tensors, the whole model)" for place, count in found]
             raise SeveralWeightsError(path, [place for place, _ in found], described + more)
-
-
-def _refuse_nearest(
-    shapes: Mapping[str, torch.Tensor],
-    expected: Mapping[str, torch.Tensor],
-    tables: _Tables,
-    path: Path,
-    *,
-    ours: bool,
-) -> None:
-    """Refuse what fits in no way by what comes nearest to it, unless that is our own names."""
-    nearest: tuple[int, str, tuple[KeyProblem, ...]] | None = None
-    for peeled in peelings(shapes):
-        given = {shown: shapes[name] for name, shown in peeled.names.items()}
-        own = sum(name not in expected or given[name].shape != expected[name].shape for name in given)
-        own += sum(name not in given for name in expected)
-        if ours and (nearest is None or own < nearest[0]):
-            nearest = (own, "", ())
-        for names, table in tables:
-            plan = make_plan(table.rules, given, "ours", expected)
-            unmatched = sum(problem.fault == "unmatched" for problem in plan.problems)
-            if ours and 2 * unmatched > len(given):  # names that it does not know are not near
-                continue
-            if nearest is None or len(plan.problems) < nearest[0]:
-                nearest = (len(plan.problems), " and ".join(names), plan.problems)
-    if nearest is not None and nearest[1]:
-        reason = f"these are not the tensors of such a model in the names of {nearest[1]}; is the spec theirs?"
-        raise KeymapError(nearest[1], f"{reason}\n  {told(nearest[2])}", nearest[2], path)

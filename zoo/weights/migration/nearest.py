@@ -1,0 +1,135 @@
+"""nearest: the reading of names that comes nearest where a file fits a model in no way, and which spec it would fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.errors import ZooError
+from zoo.spec import ParsedSpec, merge, parse
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.keymaps.keymap import Table
+from zoo.weights.keymaps.plan import Plan, make_plan, unlike
+from zoo.weights.migration.parameters import classes_of, read_off
+from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.rebuilding import Composed
+
+Tensors = Mapping[str, torch.Tensor]
+Tables = Sequence[tuple[tuple[str, ...], Table]]
+"""Each table with the libraries that have it."""
+
+_OUTLINE = frozenset({"unmatched", "shape", "missing", "unexpected"})
+"""What may be wrong with a plan of which the rest still holds."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """One way to read the names of a file, though not all of it fits.
+
+    Attributes:
+        peeled: the names without what was taken off.
+        given: the tensors by those names, without their values.
+        wrong: how much does not fit.
+        keymaps: the libraries whose names those are; none if they are ours.
+        table: what says so.
+        plan: what its rules do, as far as they get.
+    """
+
+    peeled: Peeled
+    given: Tensors
+    wrong: int
+    keymaps: tuple[str, ...] = ()
+    table: Table | None = None
+    plan: Plan | None = None
+
+    @property
+    def outline(self) -> Plan | None:
+        """What the rules make of what they know, whether the model has it or not; None if there is no such plan."""
+        if self.plan is None or not {problem.fault for problem in self.plan.problems} <= _OUTLINE:
+            return None
+        if sum(len(step.given) for step in self.plan.steps) * 2 < len(self.given):
+            return None
+        made = dict.fromkeys(name for step in self.plan.steps for name in step.made)
+        return replace(self.plan, names=tuple(made))
+
+    @property
+    def ours(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor by our name."""
+        if self.plan is None:
+            return {name: tuple(tensor.shape) for name, tensor in self.given.items()}
+        return {n: s for step in self.plan.steps if step.given for n, s in zip(step.made, step.shapes, strict=True)}
+
+    def fits(self, expected: Tensors) -> bool:
+        """Tell whether another model would be fitted by this reading."""
+        if self.table is None:
+            return not unlike(self.given, expected)
+        return not make_plan(self.table.rules, self.given, "ours", expected).problems
+
+
+def nearest(shapes: Tensors, expected: Tensors, tables: Tables, *, ours: bool) -> Nearest | None:
+    """Return the reading of names that comes nearest to a model.
+
+    Args:
+        shapes: the tensors of the file, without their values.
+        expected: those of the model.
+        tables: what is known of the names of others.
+        ours: whether the names may be ours as well; then names of which a table knows less than half are not near.
+    """
+    best: Nearest | None = None
+    for peeled in peelings(shapes):
+        given = {shown: shapes[name] for name, shown in peeled.names.items()}
+        own = sum(name not in expected or given[name].shape != expected[name].shape for name in given)
+        own += sum(name not in given for name in expected)
+        if ours and (best is None or own < best.wrong):
+            best = Nearest(peeled, given, own)
+        for names, table in tables:
+            plan = make_plan(table.rules, given, "ours", expected)
+            unmatched = sum(problem.fault == "unmatched" for problem in plan.problems)
+            if ours and 2 * unmatched > len(given):
+                continue
+            if best is None or len(plan.problems) < best.wrong:
+                best = Nearest(peeled, given, len(plan.problems), names, table, plan)
+    return best
+
+
+Changes = dict[str, dict[str, Any]]
+
+
+def changes_told(near: Nearest, parsed: ParsedSpec, expected: Tensors, checkpoint: Checkpoint, path: Path) -> Changes:
+    """Return the changes to a spec with which a file fits it, read off the shapes; none if there are no such.
+
+    Args:
+        near: how its names are to be read.
+        parsed: the checked spec.
+        expected: the tensors of its model.
+        checkpoint: what is in the file, which bounds what is composed for it.
+        path: the file, for errors.
+    """
+    shapes, spec = near.ours, parsed.dump()
+    changes = dict(read_off(parsed, shapes) or {})
+    classes = classes_of(spec, shapes, {name: tuple(tensor.shape) for name, tensor in expected.items()})
+    changes |= {part: own for part, own in classes.items() if part not in changes}
+    try:
+        model = Composed.within(parse(merge(spec, changes)), checkpoint, path).model if changes else None
+    except ZooError:
+        return {}
+    return changes if model is not None and near.fits(model.state_dict(keep_vars=True)) else {}
+
+
+def remedy_of(changes: Changes, path: Path) -> str:
+    """Return what to do where a spec says something else than a file: the changes, and how to make them.
+
+    >>> print(remedy_of({"head": {"num_classes": 5}}, Path("a.pth")))
+    it fits with head.num_classes=5 in the spec: zoo.build(…, weights='a.pth', head={'num_classes': 5});
+    zoo identify a.pth prints this call
+    """
+    if not changes:
+        return ""
+    told = ", ".join(f"{part}.{key}={value}" for part, own in changes.items() for key, value in own.items())
+    how = ", ".join(f"{part}={own!r}" for part, own in changes.items())
+    call = f"zoo.build(…, weights={str(path)!r}, {how})"
+    return f"it fits with {told} in the spec: {call}; zoo identify {path} prints this call"
