@@ -112,7 +112,7 @@ class LoadPlan:
         lacking, extra = _patterns([*self.missing, *(each.name for each in self.shapes)]), _patterns(self.unexpected)
         remedies = [f"allow_missing={lacking!r} leaves them as they are in the model"] if lacking else []
         remedies += [f"allow_unexpected={extra!r} leaves them in the file"] if extra else []
-        shared = self.loaded or self.shapes or self.dtypes or self.kept
+        shared = self.loaded or self.shapes or self.dtypes or any(isinstance(each, Difference) for each in self.kept)
         return " and ".join(remedies) if shared else "none of the names are the model's"
 
 
