@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import zoo
 from zoo import kinds
 from zoo.building import weights_of
-from zoo.errors import FileFormatError, SpecError, TensorMismatchError, UnknownNameError
+from zoo.errors import FileFormatError, SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.pretrained.shipped import Shipped
 from zoo.weights.parity import compare
 
@@ -80,7 +81,7 @@ def test_weights_that_do_not_fit_are_an_error_with_both_shapes_and_what_to_do() 
 
 
 def test_a_short_cut_that_a_model_has_no_use_for_is_an_error() -> None:
-    with pytest.raises(SpecError, match=r"spec.head.type: missing"):
+    with pytest.raises(SpecError, match="num_classes: found 3 for a model without a head"):
         zoo.build({"backbone": "resnet_lite"}, num_classes=3)
 
 
@@ -102,3 +103,40 @@ def test_shipped_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
             zoo.build("lenet", weights="forged")
     finally:
         kinds.pretrained.unregister("lenet.forged")
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (3, "weights: found 'int'; expected the name of trained ones, 'digits', or the path of a weights file"),
+        (
+            {},
+            "weights: found 'dict'; expected the name of trained ones, 'digits', or the path of a weights file; a "
+            "state dict goes into a model that is built: zoo.build(…).load_state_dict(…)",
+        ),
+        (
+            torch.nn.Linear(1, 1),
+            "weights: found 'Linear'; expected the name of trained ones, 'digits', or the path of a weights file; the "
+            "weights of a model go into another one: zoo.build(…).load_state_dict(model.state_dict())",
+        ),
+    ],
+)
+def test_weights_that_are_neither_a_name_nor_a_path(weights: object, expected: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        zoo.build("lenet", weights=weights)
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("read", [zoo.load, zoo.inspect, zoo.fingerprint])
+def test_a_file_that_is_no_path(read: Callable[[object], object]) -> None:
+    with pytest.raises(WeightsError) as caught:
+        read({"fc.weight": torch.zeros(1)})
+    assert str(caught.value) == (
+        "found 'dict'; expected the path of a weights file; a state dict goes into a model that is built: "
+        "zoo.build(…).load_state_dict(…)"
+    )
+
+
+def test_fresh_parts_that_are_no_names() -> None:
+    with pytest.raises(ZooError, match="found fresh=3; expected the name of a part, or several: backbone, neck, bottl"):
+        zoo.build("lenet", weights="digits", fresh=3)

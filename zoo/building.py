@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from registry import canonical, nearest
 from zoo import kinds
 from zoo.budget import Budget
 from zoo.builder import assemble, compose
+from zoo.changing import AS_IT_IS, Change, stated_changes
 from zoo.errors import (
     AlignmentError,
     FileFormatError,
@@ -27,21 +28,18 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.model import Model
-from zoo.spec import ParsedSpec, Source, merge, normalise, of_classes, opened, parse
+from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.migration.recognise import changes_of, recognised
-from zoo.weights.reading import read, read_verified
+from zoo.weights.reading import path_of, read, read_verified
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import transfer
 
 if TYPE_CHECKING:
     from zoo.weights.migration.report import MigrationReport
 
-Change = Mapping[str, Any] | str | None
-"""What a part becomes: parameters to merge, the name of another component, or None for no such part."""
-
-_AS_IT_IS: Final[Any] = object()
+_TAKES = "the name of trained ones, 'digits', or the path of a weights file"
 
 
 def build(
@@ -50,12 +48,12 @@ def build(
     weights: str | PathLike[str] | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
-    input: Change = _AS_IT_IS,
-    backbone: Change = _AS_IT_IS,
-    neck: Change = _AS_IT_IS,
-    bottleneck: Change = _AS_IT_IS,
-    head: Change = _AS_IT_IS,
-    aux: Mapping[str, Any] | None = _AS_IT_IS,
+    input: Change = AS_IT_IS,
+    backbone: Change = AS_IT_IS,
+    neck: Change = AS_IT_IS,
+    bottleneck: Change = AS_IT_IS,
+    head: Change = AS_IT_IS,
+    aux: Mapping[str, Any] | None = AS_IT_IS,
     fresh: str | Iterable[str] = (),
 ) -> Model:
     """Build a model.
@@ -86,7 +84,8 @@ def build(
 
     Raises:
         UnknownNameError: there is no such model, or there are no such weights for it.
-        SpecError: a name or a parameter in the spec is wrong; all problems are told at once.
+        SpecError: a name or a parameter in the spec is wrong; all problems are told at once. Or a short form and a
+            change contradict each other.
         SpecFileError: the spec file cannot be read.
         ShapeError: two parts do not fit; no weight was allocated.
         SizeBudgetError: the model would be larger than the memory of this machine, or than ``ZOO_MAX_BYTES`` or
@@ -103,12 +102,8 @@ def build(
     """
     fresh = _parts(fresh, weights)
     stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
-    changes = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
-    if in_channels is not None:
-        changes.append({"input": {"channels": in_channels}})
     with opened(spec) as plain:
-        if num_classes is not None:
-            changes.append(of_classes(reduce(merge, changes, plain), num_classes))
+        changes = stated_changes(plain, stated, num_classes=num_classes, in_channels=in_channels)
         merged = reduce(merge, changes, plain)
         if weights is None:
             return compose(merged)
@@ -197,8 +192,10 @@ def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]
 
 
 def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
-    names = (fresh,) if isinstance(fresh, str) else tuple(fresh)
     known = (*kinds.PARTS, kinds.AUX)
+    if not isinstance(fresh, Iterable):
+        raise ZooError(f"found fresh={fresh!r}; expected the name of a part, or several: {', '.join(known)}")
+    names = (fresh,) if isinstance(fresh, str) else tuple(fresh)
     for name in names:
         if name not in known:
             raise UnknownNameError("part", name, known, nearest(name, known))
@@ -228,7 +225,7 @@ def weights_of(model: str) -> dict[str, str]:
 
 
 def _weights(spec: Source, weights: str | PathLike[str]) -> tuple[Path, Checkpoint]:
-    text = fspath(weights)
+    text = fspath(path_of(weights, _TAKES, "weights"))
     if Path(text.removesuffix(".index.json")).suffix.removeprefix(".") in kinds.formats:
         return Path(text), read(text)
     if text in kinds.pretrained:

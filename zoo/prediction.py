@@ -68,6 +68,8 @@ def predict(
     if batch_size < 1:
         raise ZooError(f"found batch_size={batch_size}; expected at least one image at once")
     images = [images] if isinstance(images, str | PathLike | Image.Image) else images
+    if not isinstance(images, Iterable):
+        raise ImageError("", f"found {type(images).__name__!r}; expected files or images of Pillow, one or several")
     labels = model.record.labels if model.record else ()
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     found = []

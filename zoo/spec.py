@@ -190,12 +190,20 @@ def of_classes(spec: Spec, num_classes: int) -> dict[str, Any]:
     >>> of_classes({"backbone": "mlp"}, 5)
     {'head': {'num_classes': 5}}
     """
-    aux = {
-        name: {"head": {"num_classes": num_classes}}
-        for name, each in (spec.get(kinds.AUX) or {}).items()
-        if isinstance(each, Mapping) and "num_classes" in (each.get("head") or ())
-    }
+    stating = [name for name, head in aux_heads(spec).items() if "num_classes" in head]
+    aux = {name: {"head": {"num_classes": num_classes}} for name in stating}
     return {"head": {"num_classes": num_classes}, **({kinds.AUX: aux} if aux else {})}
+
+
+def aux_heads(spec: Spec) -> dict[str, Mapping[str, Any]]:
+    """Return what a spec, or a change of one, states of auxiliary heads; what cannot be one is found later."""
+    aux = spec.get(kinds.AUX)
+    stated = (
+        {n: each.get("head") for n, each in aux.items() if isinstance(each, Mapping)}
+        if isinstance(aux, Mapping)
+        else {}
+    )
+    return {name: head for name, head in stated.items() if isinstance(head, Mapping)}
 
 
 def parse(spec: Spec) -> ParsedSpec:

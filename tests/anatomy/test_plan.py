@@ -157,6 +157,11 @@ def test_errors(backbone) -> None:
     assert zoo.plan(anything, size=(64, 64)).input == (1, 3, 64, 64)
     with pytest.raises(ShapeError, match="batch=0"):
         zoo.plan("lenet", batch=0)
+    for size in (64, "64"):
+        with pytest.raises(ShapeError) as caught:
+            zoo.plan("lenet", size=size)
+        expected = f"plan: found size={size!r}; expected one number for each axis, such as size=(224, 224)"
+        assert str(caught.value) == expected
     with pytest.raises(UnknownNameError, match=r"unknown dtype 'float61' \(did you mean float64"):
         zoo.plan("lenet", dtype="float61")
     with pytest.raises(SpecError):

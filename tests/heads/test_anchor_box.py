@@ -187,3 +187,11 @@ def test_what_does_not_fit_is_refused_with_what_would(features, parameters, mess
 def test_a_spec_that_does_not_fit_is_refused_with_the_place(changes, message: str) -> None:
     with torch.device("meta"), pytest.raises(ZooError, match=message):
         zoo.build("retinanet_resnet50_fpn", **changes)
+
+
+def test_a_batch_without_an_image_has_no_boxes() -> None:
+    head = AnchorBoxHead(FEATURES, 5).eval()
+    found = head(tuple(torch.zeros(0, WIDTH, *grid) for grid in GRIDS), SIZE)
+    assert head.decode(found) == head.decode(found, image_sizes=[]) == []
+    with pytest.raises(ShapeError, match="found image_sizes of 1 images; expected one for each of the 0 of the batch"):
+        head.decode(found, image_sizes=[SIZE])

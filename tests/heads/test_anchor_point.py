@@ -134,3 +134,11 @@ def test_what_comes_out_is_what_is_declared_in_every_mode(maps) -> None:
 def test_what_does_not_fit_is_refused_with_what_would(features, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         AnchorPointHead(features, 3)
+
+
+def test_a_batch_without_an_image_has_no_boxes() -> None:
+    head = AnchorPointHead(FEATURES, 5).eval()
+    found = head(tuple(torch.zeros(0, WIDTH, *grid) for grid in GRIDS), SIZE)
+    assert head.decode(found) == head.decode(found, image_sizes=[]) == []
+    with pytest.raises(ShapeError, match="found image_sizes of 1 images; expected one for each of the 0 of the batch"):
+        head.decode(found, image_sizes=[SIZE])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +15,13 @@ from zoo import kinds
 from zoo.anatomy.record import Inference, Node, Plan, Training, output
 from zoo.anatomy.tracing import FailedRun, Run, Visit, run
 from zoo.builder import compose
+from zoo.changing import AS_IT_IS, Change, stated_changes
 from zoo.errors import ShapeError, UnknownNameError
 from zoo.features import Feature
 from zoo.held import unsaved
 from zoo.model import Model
-from zoo.spec import Source, merge, of_classes, opened
+from zoo.spec import Source, merge, opened
 
-Change = Mapping[str, Any] | str | None
-"""What a part becomes: parameters to merge, the name of another component, or None for no such part."""
-
-_AS_IT_IS: Final[Any] = object()
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -36,11 +33,11 @@ def plan(
     dtype: str = "float32",
     num_classes: int | None = None,
     in_channels: int | None = None,
-    backbone: Change = _AS_IT_IS,
-    neck: Change = _AS_IT_IS,
-    bottleneck: Change = _AS_IT_IS,
-    head: Change = _AS_IT_IS,
-    aux: Mapping[str, Any] | None = _AS_IT_IS,
+    backbone: Change = AS_IT_IS,
+    neck: Change = AS_IT_IS,
+    bottleneck: Change = AS_IT_IS,
+    head: Change = AS_IT_IS,
+    aux: Mapping[str, Any] | None = AS_IT_IS,
 ) -> Plan:
     """Tell what a model is like inside, and what it takes to run and to train it; no weight is allocated.
 
@@ -62,7 +59,8 @@ def plan(
     Raises:
         UnknownNameError: there is no such model, or no such dtype.
         SpecError: something in the spec is wrong.
-        ShapeError: two parts do not fit; the model does not take the input; or no size is known.
+        ShapeError: two parts do not fit; the model does not take the input; or no size is known, or not one for each
+            axis.
         SizeBudgetError: the model has more tensors than may be.
 
     >>> found = plan("resnet50")
@@ -75,22 +73,21 @@ def plan(
         raise UnknownNameError("dtype", dtype, _DTYPES, nearest(dtype, _DTYPES))
     if batch < 1:
         raise ShapeError(f"batch={batch}", "at least one sample", "plan")
+    if size is not None and (isinstance(size, str) or not isinstance(size, Iterable)):
+        raise ShapeError(f"size={size!r}", "one number for each axis, such as size=(224, 224)", "plan")
     stated = {"backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
-    changes: list[dict[str, Any]] = [{kind: change for kind, change in stated.items() if change is not _AS_IT_IS}]
-    source: dict[str, Any] = {} if in_channels is None else {"channels": in_channels}
     if isinstance(spec, Model):
-        _refuse_changes([*changes, source, {} if num_classes is None else {"num_classes": num_classes}])
+        short = {"in_channels": in_channels, "num_classes": num_classes}
+        _refuse_changes(
+            [kind for kind, change in stated.items() if change is not AS_IT_IS]
+            + [name for name, number in short.items() if number is not None]
+        )
         model = _ghost(spec)
     else:
-        if size is not None:
-            source["size"] = list(size)
-        if source:
-            changes.append({"input": source})
+        stated["input"] = AS_IT_IS if size is None else {"size": list(size)}
         with opened(spec) as plain:
-            merged = reduce(merge, changes, plain)
-            if num_classes is not None:
-                merged = merge(merged, of_classes(merged, num_classes))
-            model = compose(merged, "meta")
+            changes = stated_changes(plain, stated, num_classes=num_classes, in_channels=in_channels)
+            model = compose(reduce(merge, changes, plain), "meta")
     model = model.to(getattr(torch, dtype))
     return _measured(model, (batch, model.spec["input"]["channels"], *_size(model, size)), dtype)
 
@@ -106,8 +103,7 @@ def _size(model: Model, size: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _refuse_changes(changes: Sequence[Mapping[str, Any]]) -> None:
-    named = [name for change in changes for name in change]
+def _refuse_changes(named: Sequence[str]) -> None:
     if named:
         raise ShapeError(
             f"changes ({', '.join(named)}) to a model that was built", "its spec: zoo.plan(model.spec, …)", "plan"

@@ -163,19 +163,20 @@ class AnchorBoxHead(nn.Module):
             detections: how many boxes an image has at most.
 
         Returns:
-            For each image ``boxes`` ``(D, 4)``, left, top, right, bottom in pixels of the input, ``scores`` ``(D,)``
-            and ``labels`` ``(D,)`` int64, the best first.
+            For each image, none of an empty batch, ``boxes`` ``(D, 4)``, left, top, right, bottom in pixels of the
+            input, ``scores`` ``(D,)`` and ``labels`` ``(D,)`` int64, the best first.
 
         Raises:
             ShapeError: ``image_sizes`` are of another number of images.
         """
         return best_boxes(
-            (predictions["logits"],),
-            predictions["deltas"],
-            self.anchors(predictions),
+            predictions,
+            ("logits",),
+            "deltas",
+            self.anchors,
             torch.sigmoid,
             from_deltas,
-            predictions["sizes"][:, 0].tolist() if image_sizes is None else image_sizes,
+            image_sizes=image_sizes,
             score_threshold=score_threshold,
             candidates=candidates,
             nms_threshold=nms_threshold,

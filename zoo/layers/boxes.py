@@ -7,7 +7,7 @@ first use, so that a model without boxes needs none of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -124,13 +124,14 @@ def matched_by_centre(boxes: torch.Tensor, anchors: Sequence[torch.Tensor], radi
 
 
 def best_boxes(
-    rated: Sequence[torch.Tensor],
-    encoded: torch.Tensor,
-    anchors: Sequence[torch.Tensor],
+    predictions: Mapping[str, torch.Tensor],
+    rated: Sequence[str],
+    encoded: str,
+    anchors_of: Callable[[Mapping[str, torch.Tensor]], Sequence[torch.Tensor]],
     to_scores: Callable[..., torch.Tensor],
     to_boxes: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    sizes: Sequence[Sequence[int]],
     *,
+    image_sizes: Sequence[Sequence[int]] | None,
     score_threshold: float,
     candidates: int,
     nms_threshold: float,
@@ -139,13 +140,14 @@ def best_boxes(
     """Keep the best boxes of each image: a threshold, the best of each map, non-maximum suppression by class.
 
     Args:
-        rated: what scores are made of, each ``(N, A, …)``.
-        encoded: the box of each anchor, ``(N, A, 4)``.
-        anchors: those of each map.
+        predictions: what a head returned.
+        rated: what of it scores are made of, each ``(N, A, …)``.
+        encoded: what of it is the box of each anchor, ``(N, A, 4)``.
+        anchors_of: gives the anchors of each map; it is not asked for a batch without an image, which has no size.
         to_scores: makes the scores ``(A, K)`` of some anchors of one image. It is asked map by map, as in torchvision,
             for a root or an exponential may round differently in another place of a tensor.
         to_boxes: decodes boxes, from numbers and anchors.
-        sizes: height and width of each image, at which boxes are cut off.
+        image_sizes: height and width of each image, at which boxes are cut off; None for those of the input.
         score_threshold: a score has to be above it.
         candidates: how many of each map go into the suppression.
         nms_threshold: of two boxes of one class that overlap more than this the better one is kept.
@@ -159,15 +161,16 @@ def best_boxes(
     """
     from torchvision.ops import batched_nms, clip_boxes_to_image
 
-    if len(sizes) != len(encoded):
-        raise ShapeError(
-            f"image_sizes of {len(sizes)} images", f"one for each of the {len(encoded)} of the batch", "decode"
-        )
+    images = len(predictions[encoded])
+    sizes = predictions["sizes"][:, 0].tolist() if image_sizes is None else image_sizes
+    if len(sizes) != images:
+        raise ShapeError(f"image_sizes of {len(sizes)} images", f"one for each of the {images} of the batch", "decode")
+    anchors = anchors_of(predictions) if images else ()
     lengths = [len(level) for level in anchors]
     results = []
     for index, size in enumerate(sizes):
         found: list[tuple[torch.Tensor, ...]] = []
-        levels = zip(*(torch.split(each[index], lengths) for each in (encoded, *rated)), strict=True)
+        levels = zip(*(torch.split(predictions[name][index], lengths) for name in (encoded, *rated)), strict=True)
         for level, (codes, *parts) in zip(anchors, levels, strict=True):
             scores = to_scores(*parts)
             above = scores.flatten() > score_threshold

@@ -27,7 +27,7 @@ from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.recognise import recognised
-from zoo.weights.reading import format_of, read, read_verified
+from zoo.weights.reading import format_of, path_of, read, read_verified
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
 
@@ -148,7 +148,7 @@ def load(
     Warns:
         LockWarning: it was made with other versions of its providers than are installed here.
     """
-    path = Path(path)
+    path = path_of(path)
     expected = verify if isinstance(verify, str) else None
     checkpoint = read_verified(path, expected, within=within) if verify else read(path, within=within)
 

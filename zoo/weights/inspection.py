@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from zoo.record import Record
 from zoo.weights.checkpoint import CastRecord
 from zoo.weights.migration.report import Unwrapping
-from zoo.weights.reading import read
+from zoo.weights.reading import path_of, read
 from zoo.weights.safetensors.shards import files_of
 
 
@@ -69,7 +68,7 @@ def inspect(path: str | PathLike[str], *, within: str | None = None) -> Inspecti
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
-    path = Path(path)
+    path = path_of(path)
     checkpoint = read(path, within=within)
     artifact = checkpoint.artifact
     facts = (

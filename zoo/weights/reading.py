@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
 from torch import nn
 
 from zoo import kinds
-from zoo.errors import FileFormatError, FingerprintError, ZooError
+from zoo.errors import FileFormatError, FingerprintError, WeightsError, ZooError
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.migration.unwrapping import narrowed
 from zoo.weights.strictjson import brief
 
 _OFTEN_PICKLED = ("bin", "tar", "pyth")
+
+
+def path_of(given: object, takes: str = "the path of a weights file", where: str = "") -> Path:
+    """Return the path that was given for a weights file.
+
+    Args:
+        given: what may be one.
+        takes: what can be given, for the message.
+        where: as what it was given, ``"weights"``.
+
+    Raises:
+        WeightsError: it is no path; of tensors the message says where they go.
+    """
+    if isinstance(given, str | PathLike):
+        return Path(given)
+    found = f"{where and f'{where}: '}found {type(given).__name__!r}; expected {takes}"
+    if isinstance(given, Mapping):
+        found += "; a state dict goes into a model that is built: zoo.build(…).load_state_dict(…)"
+    elif isinstance(given, nn.Module):
+        found += "; the weights of a model go into another one: zoo.build(…).load_state_dict(model.state_dict())"
+    raise WeightsError("", found)
 
 
 def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None = None) -> Checkpoint:
@@ -31,7 +53,7 @@ def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None =
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
-    path = Path(path)
+    path = path_of(path)
     reader = format_of(path)
     if not path.is_file():
         found = "there is no such file" if not path.exists() else "is no ordinary file"
