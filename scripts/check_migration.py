@@ -15,7 +15,7 @@ from rich.progress import track
 from strangers import COMBINATIONS, LARGE, LARGE_COMBINATIONS, LIGHT, STRANGERS, Combination
 
 import zoo
-from zoo.errors import WeightsError
+from zoo.errors import AlignmentError, WeightsError
 from zoo.spec import Source
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "migration.md"
@@ -99,7 +99,8 @@ def refusals(folder: Path) -> Iterator[list[str]]:
         try:
             zoo.load(file, spec=spec)
         except WeightsError as error:
-            told = str(error).partition(": ")[2].replace("|", "\\|")
+            shown = error.without_remedy() if isinstance(error, AlignmentError) else error  # the remedy has the path
+            told = str(shown).partition(": ")[2].replace("|", "\\|")
             yield [what, told]
         else:
             raise RuntimeError(f"{what}: was loaded")

@@ -142,9 +142,10 @@ def _at_home(
         if told is None or told.proven:
             return named, told, None if each in specs else each
         unproven = unproven or named
-    if len(failures) > 1 and all(isinstance(each, AlignmentError) for each in failures):
+    unaligned = [each for each in failures if isinstance(each, AlignmentError)]
+    if len(unaligned) > 1:
         changed = ", ".join(intended.changed.values())
-        tried = [str(each).removeprefix(f"{path}: ") for each in failures]
+        tried = [str(each.without_remedy()).removeprefix(f"{path}: ") for each in unaligned]
         raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
     if failures:
         raise failures[0]

@@ -21,15 +21,24 @@ class AlignmentError(WeightsError):
         reason: what was found and what was expected.
         in_file: the first node of the file that does not fit, or empty.
         in_model: the first layer of the model that does not, or empty.
+        remedy: what to do, or empty.
     """
 
-    def __init__(self, path: str | PathLike[str], reason: str, in_file: str = "", in_model: str = "") -> None:
+    def __init__(
+        self, path: str | PathLike[str], reason: str, in_file: str = "", in_model: str = "", remedy: str = ""
+    ) -> None:
         self.reason = reason
         self.in_file = in_file
         self.in_model = in_model
+        self.remedy = remedy
         sides = (("the first in the file is", in_file), ("the first in the model is", in_model))
         told = [f"{where} {what}" for where, what in sides if what]
-        super().__init__(path, f"{reason}{': ' if told else ''}{'; '.join(told)}")
+        found = f"{reason}{': ' if told else ''}{'; '.join(told)}"
+        super().__init__(path, f"{found}; {remedy}" if remedy else found)
+
+    def without_remedy(self) -> AlignmentError:
+        """Return the same error for who has tried what it advises."""
+        return AlignmentError(self.path, self.reason, self.in_file, self.in_model)
 
 
 class KeymapError(WeightsError):

@@ -17,6 +17,7 @@ from zoo.errors import (
     MissingProviderError,
     MissingSpecError,
     SpecError,
+    TensorMismatchError,
     UnknownNameError,
     WeightsError,
 )
@@ -26,7 +27,8 @@ from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
-from zoo.weights.migration.recognise import recognised
+from zoo.weights.migration.nearest import remedy_of
+from zoo.weights.migration.recognise import changes_of, recognised
 from zoo.weights.reading import format_of, path_of, read, read_verified
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
@@ -230,7 +232,13 @@ def model_around(
             return model
     composed = Composed.within(parsed, checkpoint, path)
     checkpoint, report = recognised(checkpoint, parsed, composed.model, path, keymap)
-    model = rebuild(parsed, finish(checkpoint), path, composed)
+    try:
+        model = rebuild(parsed, finish(checkpoint), path, composed)
+    except TensorMismatchError as error:
+        if report.proven:
+            raise
+        remedy = remedy_of(changes_of(checkpoint, parsed, composed.model, path, keymap), path)
+        raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from None
     named = f"{spec} ({report.target})" if isinstance(spec, str) else report.target
     model.migration = replace(report, target=named)
     return model

@@ -197,13 +197,13 @@ def _from_graph(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, *, mappe
 
     try:
         return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]
-    except AlignmentError:
+    except AlignmentError as error:
         other = classes_declared(path, parsed)
         if other is None:
             raise
         with suppress(AlignmentError):
             return from_graph(path, checkpoint, other, "", mapped=mapped)[0]
-        raise
+        raise error.without_remedy() from error
 
 
 def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:

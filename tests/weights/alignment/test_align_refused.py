@@ -128,7 +128,10 @@ def test_branches_that_are_alike_are_paired_as_wholes_and_called_ambiguous(
             r"the first in the file is Conv .*16×6×5×5.*'backbone.stages.1.conv.weight' 17×6",
         ),
         ({"bottleneck": {"hidden": [84, 120]}}, r"Linear .*120×400.*Linear 'bottleneck.layers.0.linear.weight' 84×400"),
-        ({"head": {"num_classes": 11}}, r"Linear .*10×84.*Linear 'head.fc.weight' 11×84"),
+        (
+            {"head": {"num_classes": 11}},
+            r"Linear .*10×84.*'head.fc.weight' 11×84; the file says that it gives 10 classes: zoo.build.*=10",
+        ),
         ({"input": {"channels": 3}}, "takes an input of 2×1×32×32; the model takes 3 channels"),
         ({"bottleneck": {"hidden": [120]}}, "is no graph of this model"),
     ],

@@ -249,7 +249,8 @@ def test_tensors_that_do_not_fit_are_told_with_the_file(theirs: dict[str, torch.
     assert str(raised.value) == (
         f"{path}: keymap 'acme': these are not the tensors of such a model in the names of acme; is the spec theirs?\n"
         "  no rule matches 1: extra\n"
-        "  the shapes disagree of 1: backbone.stages.0.conv.bias: c1.bias makes (7,); the model has (6,)"
+        "  the shapes disagree of 1: backbone.stages.0.conv.bias: c1.bias makes (7,); the model has (6,)\n"
+        f"  zoo identify {path} tells what it can be of"
     )
 
 

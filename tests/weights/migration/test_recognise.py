@@ -214,13 +214,32 @@ def test_our_own_names_wrapped_keep_their_ties(tmp_path: Path) -> None:
 
 def test_another_number_of_classes_is_refused_by_the_nearest_names(theirs: nn.Module, tmp_path: Path) -> None:
     path = saved(tmp_path / "run.pth", {"state_dict": nn.DataParallel(theirs).state_dict(), "epoch": 1})
-    with pytest.raises(KeymapError, match=r"the shapes disagree of 2: head.fc.weight: fc.weight makes \(3, 512\)"):
+    with pytest.raises(
+        KeymapError, match=r"the shapes disagree of 2: head.fc.weight: fc.weight makes \(3, 512\)"
+    ) as caught:
         zoo.load(path, spec=OTHER)
+    call = f"zoo.build(…, weights={str(path)!r}, head={{'num_classes': 3}})"
+    remedy = f"it fits with head.num_classes=3 in the spec: {call}; zoo identify {path} prints the whole call"
+    assert str(caught.value).splitlines()[-1].strip() == remedy
+    same(eval(call.replace("…", "OTHER"), {"zoo": zoo, "OTHER": OTHER}), theirs)  # what it says is to be typed
+
+
+def test_another_depth_is_told(theirs: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.pth", theirs.state_dict())
+    deeper = {**OTHER, "backbone": {"type": "resnet_lite", "layers": [1, 2, 1, 1]}}
+    told = r"it fits with backbone.layers=\[1, 1, 1, 1\], head.num_classes=3 in the spec"
+    with pytest.raises(KeymapError, match=told):
+        zoo.load(path, spec=deeper, keymap="torchvision")
+    with pytest.raises(TensorMismatchError, match=r"run\.pth tells what it can be of"):
+        zoo.load(path, spec="lenet")
 
 
 def test_our_names_that_do_not_fit_are_told_as_ever(tmp_path: Path) -> None:
     path = saved(tmp_path / "ours.pth", zoo.build(SPEC).state_dict())
-    with pytest.raises(TensorMismatchError, match="2 different"):
+    with pytest.raises(TensorMismatchError, match=r"2 different .*; it fits with head.num_classes=3 in the spec"):
+        zoo.load(path, spec=OTHER)
+    path = saved(tmp_path / "wrapped.pth", nn.DataParallel(zoo.build(SPEC)).state_dict())
+    with pytest.raises(TensorMismatchError, match=r"model: 2 different .*; it fits with head.num_classes=3 in the"):
         zoo.load(path, spec=OTHER)
 
 

@@ -37,6 +37,22 @@ def from_graph(
     """
     composed = " → ".join(part.type for part in parsed.parts)
     target = f"{target} ({composed})" if target else composed
+    try:
+        return _from_graph(path, checkpoint, parsed, target, mapped=mapped)
+    except AlignmentError as error:
+        other = classes_declared(path, parsed)
+        if other is None:
+            raise
+        count = other.dump()["head"]["num_classes"]
+        remedy = (
+            f"the file says that it gives {count} classes: zoo.build(…, weights={str(path)!r}, num_classes={count})"
+        )
+        raise AlignmentError(path, error.reason, error.in_file, error.in_model, remedy) from error
+
+
+def _from_graph(
+    path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool
+) -> tuple[Checkpoint, MigrationReport | None]:
     given = checkpoint.state_dict()
     model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
     expected = model.state_dict()

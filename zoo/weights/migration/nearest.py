@@ -123,13 +123,15 @@ def changes_told(near: Nearest, parsed: ParsedSpec, expected: Tensors, checkpoin
 def remedy_of(changes: Changes, path: Path) -> str:
     """Return what to do where a spec says something else than a file: the changes, and how to make them.
 
+    Without changes that would do it is how to find out what the file is.
+
     >>> print(remedy_of({"head": {"num_classes": 5}}, Path("a.pth")))
     it fits with head.num_classes=5 in the spec: zoo.build(…, weights='a.pth', head={'num_classes': 5});
-    zoo identify a.pth prints this call
+    zoo identify a.pth prints the whole call
     """
     if not changes:
-        return ""
+        return f"zoo identify {path} tells what it can be of"
     told = ", ".join(f"{part}.{key}={value}" for part, own in changes.items() for key, value in own.items())
     how = ", ".join(f"{part}={own!r}" for part, own in changes.items())
     call = f"zoo.build(…, weights={str(path)!r}, {how})"
-    return f"it fits with {told} in the spec: {call}; zoo identify {path} prints this call"
+    return f"it fits with {told} in the spec: {call}; zoo identify {path} prints the whole call"

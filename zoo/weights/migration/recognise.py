@@ -98,8 +98,7 @@ def recognised(
         keymap = " and ".join(near.keymaps)
         reason = f"these are not the tensors of such a model in the names of {keymap}; is the spec theirs?"
         remedy = remedy_of(changes_told(near, parsed, expected, checkpoint, path), path)
-        lines = [reason, told(near.plan.problems), *([remedy] if remedy else [])]
-        raise KeymapError(keymap, "\n  ".join(lines), near.plan.problems, path)
+        raise KeymapError(keymap, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))
 
