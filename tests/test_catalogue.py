@@ -19,8 +19,9 @@ def test_components_are_listed_by_kind() -> None:
     assert necks == sorted(necks)
     assert {"adaptive_pool", "flatten", "gap", "identity"} <= set(necks)
     assert zoo.list_components("bottleneck", "*1x1") == ["conv1x1"]
-    with pytest.raises(UnknownNameError, match=r"unknown kind 'backbones' \(did you mean backbone\?\)"):
-        zoo.list_components("backbones")
+    assert zoo.list_components("necks") == necks
+    with pytest.raises(UnknownNameError, match=r"unknown kind 'backbonnes' \(did you mean backbone\?\)"):
+        zoo.list_components("backbonnes")
 
 
 def test_a_component_is_described_with_its_provider_signature_and_features() -> None:

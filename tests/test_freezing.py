@@ -109,8 +109,12 @@ def test_a_dropout_behind_a_stage_is_not_of_it() -> None:
 def test_what_is_not_there_is_answered_with_the_nearest(model: zoo.Model) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown part 'backbone.stage4' \(did you mean backbone.stage"):
         model.freeze("backbone.stage4")
-    with pytest.raises(UnknownNameError, match=r"unknown feature 'stage2'; registered: backbone.stage1, backbone"):
+    with pytest.raises(UnknownNameError, match=r"unknown feature 'stage2' \(did you mean backbone.stage2\?\); reg"):
         model.freeze(until="stage2")
+    for name, meant in {"stage2": "stage2", "stge1": "stage1", "layer1": "layer1"}.items():
+        with pytest.raises(UnknownNameError) as caught:
+            model.freeze(name)
+        assert str(caught.value).startswith(f"unknown part {name!r} (did you mean backbone.{meant}")
     assert all(p.requires_grad for p in model.parameters())
 
 

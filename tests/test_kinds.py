@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import zoo
 from registry import UnknownNameError
 from zoo import kinds
 from zoo.cli import main
-from zoo.errors import SpecError
+from zoo.errors import FileFormatError, SpecError
 
 _BACKBONE = "zoo.build('resnet18'), or zoo.normalise('resnet18')['backbone'] for its backbone alone"
 
@@ -81,6 +82,28 @@ def test_every_kind_is_told_from_every_other(kind: str, wanted: str) -> None:
             kinds.KINDS[wanted].get(name)
         assert caught.value.elsewhere.startswith(f"{name!r} is a ")
         assert kind in caught.value.elsewhere.partition(", not ")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lenet", "a model and a backbone, not a file; write zoo.build('lenet') or {'backbone': 'lenet'} in a spec"),
+        ("lenet:digits", "a set of weights, not a file; write zoo.build('lenet', weights='digits')"),
+        ("timm:resnet18", "a backbone, not a file; write {'backbone': 'timm:resnet18'} in a spec"),
+    ],
+)
+def test_a_name_that_is_loaded_as_a_file_is_said_to_be_none(name: str, expected: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        zoo.load(name)
+    assert str(caught.value) == f"{name}: there is no such file, and {name!r} is {expected}"
+
+
+def test_a_model_may_not_be_saved_without_a_suffix_whatever_it_is_called(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"no suffix names no format; expected one of \.ckpt, \.onnx"):
+        zoo.save(zoo.build("lenet"), "lenet")
+    (tmp_path / "lenet").write_bytes(b"")
+    with pytest.raises(FileFormatError, match=r"no suffix names no format; expected one of \.ckpt, \.onnx"):
+        zoo.load(tmp_path / "lenet")
 
 
 def test_what_nothing_is_called_is_answered_with_the_names_that_there_are() -> None:

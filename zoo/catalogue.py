@@ -28,13 +28,13 @@ def list_components(kind: str, pattern: str = "*") -> list[str]:
     """Return the names of the components of one kind that fit a shell pattern, sorted.
 
     Args:
-        kind: ``"backbone"``, ``"neck"``, ``"bottleneck"`` or ``"head"``.
+        kind: ``"backbone"``, ``"neck"``, ``"bottleneck"`` or ``"head"``; the plural will do.
         pattern: a shell pattern.
 
     Raises:
         UnknownNameError: there is no such kind.
 
-    >>> list_components("backbone")
+    >>> list_components("backbones")
     ['lenet', 'mlp', 'resnet_lite', 'vgg_lite']
     """
     return _registry(kind, kinds.COMPONENTS).names(pattern)
@@ -141,6 +141,8 @@ def _default_features(entry: Entry) -> tuple[Feature, ...] | None:
 
 
 def _registry(kind: str, among: Mapping[str, Registry]) -> Registry:
-    if kind not in among:
-        raise UnknownNameError("kind", kind, tuple(among), nearest(kind, among))
-    return among[kind]
+    if kind in among:
+        return among[kind]
+    if kind.removesuffix("s") in among:
+        return among[kind.removesuffix("s")]
+    raise UnknownNameError("kind", kind, tuple(among), nearest(kind, among))

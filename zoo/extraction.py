@@ -12,14 +12,13 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from registry import nearest
 from zoo.errors import PartError, UnknownNameError, ZooError
 from zoo.ghost import ghost, ghost_input, haunting
 from zoo.kinds import PARTS, output_features
 from zoo.layers.eager import is_eager
 from zoo.layers.sized import predict
 from zoo.messages import some
-from zoo.sources import feature_names
+from zoo.sources import alike, feature_names
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -178,7 +177,7 @@ def _tap(model: Model, name: str) -> _Tap:
     path, mark, call = name.partition("#")
     counted = not mark or (call.isascii() and call.isdigit() and int(call) > 0)
     if not path or path not in modules or not counted:
-        raise UnknownNameError("feature", name, list(features), nearest(path, [*features, *filter(None, modules)]))
+        raise UnknownNameError("feature", name, list(features), alike(path, [*features, *filter(None, modules)]))
     return _Tap(name, path, int(call) if mark else None)
 
 

@@ -22,7 +22,8 @@ class Feature:
     Attributes:
         name: what it is called: ``"layer4"``.
         channels: its width, the second dimension of the tensor.
-        stride: how many pixels of the input one of its own stands for: one number for every axis, or one for each.
+        stride: how many pixels of the input one of its own stands for: one number for every axis, or one for each; None
+            for a map that has one size whatever that of the input is, as ``adaptive_pool`` gives.
         size: its spatial size; ``()`` for a vector, None where it depends on an input whose size is not known.
         dims: how many spatial axes it has: 1 for signals, 2 for images, 3 for volumes and video, 0 for a vector. A
             ``size`` decides it; without one it is 2 unless stated.
@@ -37,19 +38,24 @@ class Feature:
 
     name: str
     channels: int
-    stride: int | tuple[int, ...] = 1
+    stride: int | tuple[int, ...] | None = 1
     size: tuple[int, ...] | None = None
     dims: int = 2
 
     def __post_init__(self) -> None:
         if self.size is not None:
             object.__setattr__(self, "dims", len(self.size))
-        if not isinstance(self.stride, int) and len(set(self.stride)) == 1:
+        if isinstance(self.stride, tuple) and len(set(self.stride)) == 1:
             object.__setattr__(self, "stride", self.stride[0])  # one spelling: features compare equal
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The stride along each spatial axis; none for a vector, whatever the map was that it came from."""
+        """The stride along each spatial axis; none for a vector, whatever the map was that it came from.
+
+        None either for a map without a fixed stride.
+        """
+        if self.stride is None:
+            return ()
         return (self.stride,) * self.dims if isinstance(self.stride, int) else self.stride[: self.dims]
 
     @property

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from registry import nearest
 from zoo.errors import UnknownNameError
-from zoo.sources import Sources, feature_names, sources, stages
+from zoo.sources import Sources, alike, feature_names, sources, stages
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -41,7 +40,7 @@ def chosen(model: Model, names: Iterable[str], until: str | None) -> Sources:
             below = [path for path in modules if path == name or path.startswith(f"{name}.")]
             found |= Sources(frozenset(n for n, _ in modules[name].named_parameters(name)), frozenset(below))
         else:
-            raise UnknownNameError("part", name, everything, nearest(name, [*features, *filter(None, modules)]))
+            raise UnknownNameError("part", name, everything, alike(name, [*features, *filter(None, modules)]))
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from registry import Entry, Registry, RegistryError, UnknownNameError, nearest, scan
+from registry.names import canonical_provider
 from zoo.kinds import KINDS
 
 
@@ -103,17 +104,19 @@ def explain(name: str) -> list[Explanation]:
     Raises:
         UnknownNameError: no entry of any kind has this name.
     """
-    short = name.rpartition(":")[2]
-    told = []
+    provider, _, short = name.rpartition(":")
+    told, meant = [], []
     for kind, registry in KINDS.items():
         named = registry.entries(short, blocked=True)
         chosen = registry.candidates(name)
         if named or chosen:
             told.append(_explanation(kind, name, registry, chosen, {*named, *chosen}))
+            if chosen or any(entry.provider == canonical_provider(provider) for entry in named):
+                meant.append(told[-1])
     if not told:
         known = sorted({n for registry in KINDS.values() for n in registry.names()})
         raise UnknownNameError("name", name, known, nearest(short, known))
-    return told
+    return meant or told  # the same name of other providers is told where nothing else is
 
 
 def _explanation(

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from zoo import kinds
 from zoo.building import build, weights_of
-from zoo.errors import ImageError, ShapeError, UnknownNameError, ZooError
+from zoo.errors import ImageError, MissingSpecError, ShapeError, UnknownNameError, ZooError
 from zoo.model import Model, evaluating
 from zoo.record import Preprocessing
 from zoo.weights.files import load
@@ -150,18 +150,27 @@ def prepare(image: Image.Image, steps: Preprocessing, *, invert: bool = False) -
     return ((pixels - mean) / std).contiguous()
 
 
-def open_model(text: str) -> Model:
+def open_model(text: str, spec: str | None = None) -> Model:
     """Return the trained model that a word on a command line stands for.
 
     Args:
         text: a weights file, ``MODEL:WEIGHTS``, or ``MODEL`` if one set of weights is installed for it.
+        spec: what a weights file holds, where it does not say so itself.
 
     Raises:
         UnknownNameError: there is no such model, or it is not clear which weights are meant.
-        WeightsError: the file cannot be read.
+        WeightsError: the file cannot be read, or neither it nor ``spec`` says of which model it is.
+        ZooError: ``spec`` is given for what is no file.
     """
     if Path(text).suffix.removeprefix(".") in kinds.formats:
-        return load(text)
+        try:
+            return load(text, spec)
+        except MissingSpecError as error:
+            raise MissingSpecError(
+                text, "carries no spec; say what it holds: --spec resnet18, or a spec file"
+            ) from error
+    if spec is not None:
+        raise ZooError(f"found a spec ({spec}) for {text!r}, which is no weights file; leave it out")
     if text in kinds.pretrained:  # lenet.digits, as `zoo list weights` has it
         return build(kinds.pretrained.get(text).model, weights=text)
     model, _, weights = (text, "", "") if text in kinds.models else text.rpartition(":")

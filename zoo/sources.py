@@ -58,6 +58,18 @@ def feature_names(model: Model) -> dict[str, tuple[str, str]]:
     }
 
 
+def alike(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the features and modules that a name may have meant, the best first: those that end so, then lookalikes.
+
+    >>> alike("stage2", ["backbone.stage1", "backbone.stage2", "backbone.layer1.stage2.conv"])
+    ('backbone.stage2',)
+    """
+    paths = sorted(known, key=lambda path: path.count("."))
+    ending = [path for path in paths if path.endswith(f".{name}")]
+    last = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    return tuple(ending[:3]) or nearest(name, paths) or tuple(last[each] for each in nearest(name, last))
+
+
 def stages(model: Model, part: str) -> dict[str, Sources]:
     """Return for each feature of a part what in this part it needs and no feature before it does.
 
@@ -89,7 +101,7 @@ def sources(model: Model, name: str) -> Sources:
     """
     features, modules = feature_names(model), dict(model.named_modules())
     if name not in features and (not name or name not in modules):
-        raise UnknownNameError("feature", name, list(features), nearest(name, [*features, *filter(None, modules)]))
+        raise UnknownNameError("feature", name, list(features), alike(name, [*features, *filter(None, modules)]))
     part = name.partition(".")[0]
     graph = _Graph.of(model, last=part)
     if name in features:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import digits
 import pytest
+import torch
 from click.testing import CliRunner
 
 import zoo
@@ -45,6 +46,12 @@ def test_a_kind_and_a_pattern_narrow_the_list() -> None:
             "target": "zoo.necks.pool:GlobalAveragePool",
         }
     ]
+
+
+@pytest.mark.parametrize(("one", "several"), [("head", "heads"), ("weights", "weights"), ("format", "formats")])
+def test_a_kind_may_be_one_or_several(one: str, several: str) -> None:
+    assert told("list", one) == told("list", several) != []
+    assert told("list", one, "*n*") == told("list", several, "*n*") != []
 
 
 def test_nothing_that_matches_is_an_empty_list() -> None:
@@ -92,10 +99,25 @@ def test_predict_says_when_a_file_knows_no_labels(tmp_path: Path) -> None:
     assert "says nothing of preprocessing or labels" in run("predict", file, tmp_path / "x.png").stderr
 
 
+def test_predict_takes_the_spec_of_a_file_that_does_not_say_what_it_holds(tmp_path: Path) -> None:
+    image = tmp_path / "x.png"
+    digits.split()["test"].images[0].save(image)
+    file = tmp_path / "theirs.pth"
+    torch.save(zoo.build("lenet", weights="digits").state_dict(), file)
+    lost = run("predict", file, image, fails=1).stderr
+    assert lost == f"Error: {file}: carries no spec; say what it holds: --spec resnet18, or a spec file\n"
+    found = json.loads(run("predict", file, image, "--spec", "lenet", "--json").stdout)
+    (expected,) = zoo.predict(zoo.load(file, spec="lenet"), image)
+    assert found == [vars(expected)]
+    refused = run("predict", "lenet:digits", image, "--spec", "lenet", fails=1).stderr
+    assert refused == "Error: found a spec (lenet) for 'lenet:digits', which is no weights file; leave it out\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("describe", "lenett"), "Error: unknown model or component 'lenett' (did you mean lenet?); registered: "),
+        (("inspect", "lenet:digits"), "Error: lenet:digits: there is no such file, and 'lenet:digits' is a set of we"),
         (("inspect", "nothing.pt"), "Error: nothing.pt: there is no such file"),
         (("predict", "lenet", "nothing.png"), "Error: nothing.png: there is no such file"),
         (("predict", "vgg16", "nothing.png"), "Error: unknown weights 'vgg16.*'; registered: none"),

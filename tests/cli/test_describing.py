@@ -38,6 +38,12 @@ def test_a_component_is_told_with_provider_target_signature_doc_and_features() -
     assert backbone["plan"] is None
 
 
+def test_a_vector_is_told_without_a_stride() -> None:
+    text = run("mlp").stdout
+    assert text.count("  features   hidden: 128\n") == 2  # of the model and of the backbone
+    assert ", stride" not in text
+
+
 def test_a_model_is_told_with_its_facts_then_its_modules_features_and_totals() -> None:
     text = run("resnet18").stdout
     places = [text.index(fact) for fact in (

@@ -57,6 +57,14 @@ def test_explain_tells_the_candidates_and_the_rule(name: str, told: str, fleet: 
     assert json.loads(zoo(fleet, "explain", name, "--json").stdout)[-1]["kind"] == "backbone"
 
 
+def test_a_name_that_says_whose_it_is_leaves_out_the_others(fleet: Path) -> None:
+    found = json.loads(zoo(fleet, "explain", "timm:resnet18", "--json").stdout)
+    assert [(each["kind"], each["chosen"]) for each in found] == [("backbone", "timm:resnet18")]
+    (nobody,) = json.loads(zoo(fleet, "explain", "acme-zoo:resnet18", "--json").stdout)
+    assert (nobody["kind"], nobody["chosen"]) == ("model", None)
+    assert nobody["why"] == "every candidate is blocked or of another provider"
+
+
 def test_explaining_what_nobody_offers_is_an_error(fleet: Path) -> None:
     done = zoo(fleet, "explain", "lenett")
     assert (done.returncode, done.stdout) == (1, "")

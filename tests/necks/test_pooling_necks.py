@@ -8,8 +8,10 @@ from torch import nn
 
 from zoo.errors import ShapeError
 from zoo.features import Feature
+from zoo.heads.anchor_point import AnchorPointHead
 from zoo.layers.pool import pooled_by_index
 from zoo.necks.flatten import Flatten
+from zoo.necks.fpn import FeaturePyramid
 from zoo.necks.identity import Identity
 from zoo.necks.pool import AdaptivePool, GlobalAveragePool, GlobalMaxPool
 
@@ -66,11 +68,24 @@ def test_adaptive_pool_takes_a_size_for_each_axis() -> None:
     x = maps(3)
     neck = AdaptivePool((feature(3),), size=(1, 3, 2), flatten=True)
     assert torch.equal(neck((x,))[0], AVERAGES[3]((1, 3, 2))(x).flatten(1))
-    assert neck.features == (Feature("last", 36, (1, 2, 2), size=()),)
+    assert neck.features == (Feature("last", 36, None, size=()),)
     with pytest.raises(
         ShapeError, match=r"found size=\[1, 3\] for the map 'last' \(6×11\); expected one number for each"
     ):
         AdaptivePool((feature(1),), size=(1, 3))
+
+
+def test_a_map_of_a_fixed_size_has_no_stride() -> None:
+    neck = AdaptivePool((feature(2),), size=3)
+    (pooled,) = neck.features
+    assert (pooled.stride, pooled.strides, pooled.size) == (None, (), (3, 3))
+    assert FeaturePyramid(neck.features, channels=4, extra="pool").features[-1].stride is None
+    with pytest.raises(ShapeError) as caught:
+        AnchorPointHead(neck.features, num_classes=2)
+    assert str(caught.value) == (
+        f"found the map 'last' of a fixed size ({pooled.channels}×3×3), which has no stride; "
+        "expected maps that grow with the input, as those of a backbone or of the neck 'fpn' do"
+    )
 
 
 @pytest.mark.parametrize("dims", SIZES)

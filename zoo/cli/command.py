@@ -12,6 +12,7 @@ from zoo.cli.failures import Group
 
 _LISTED = {"models": "model", "backbones": "backbone", "necks": "neck", "bottlenecks": "bottleneck", "heads": "head",
            "weights": "weights", "formats": "format", "keymaps": "keymap", "providers": "provider"}  # fmt: skip
+_KINDS = {**_LISTED, **{kind: kind for kind in _LISTED.values()}}  # the singular will do
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -28,15 +29,15 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
     """List what is installed; nothing is imported.
 
     KIND is one of models, backbones, necks, bottlenecks, heads, weights, formats, keymaps, providers (all of them
-    unless given); PATTERN is a shell pattern, "resnet*".
+    unless given), the singular will do; PATTERN is a shell pattern, "resnet*".
     """
     from zoo.catalogue import entries
 
-    if len(words) > 2 or (len(words) == 2 and words[0] not in _LISTED):
+    if len(words) > 2 or (len(words) == 2 and words[0] not in _KINDS):
         raise click.UsageError(
             f"expected at most a kind ({', '.join(_LISTED)}) and a pattern, found {' '.join(words)!r}"
         )
-    kind = _LISTED.get(words[0]) if words else None
+    kind = _KINDS.get(words[0]) if words else None
     pattern = "*" if not words or (kind and len(words) == 1) else words[-1]
     found = entries(kind, pattern)
     if as_json:
@@ -72,18 +73,19 @@ def inspect(file: str, within: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option(
     "--invert", is_flag=True, help="Swap dark and bright first: ink on paper, for weights trained on bright strokes."
 )
+@click.option("--spec", metavar="NAME|FILE", help="What a weights file holds, where it does not say so itself.")
 @_json
-def predict(model: str, images: tuple[str, ...], invert: bool, as_json: bool) -> None:
-    """Classify each IMAGE with MODEL, MODEL:WEIGHTS or a weights FILE."""
+def predict(model: str, images: tuple[str, ...], invert: bool, spec: str | None, as_json: bool) -> None:
+    """Classify each IMAGE with MODEL: a name, NAME:WEIGHTS or a weights file."""
     from zoo.prediction import open_model
     from zoo.prediction import predict as predict_images
 
-    opened = open_model(model)
+    opened = open_model(model, spec)
     if opened.record is None:
         click.echo(
             f"{model} says nothing of preprocessing or labels: pixels are scaled to [0, 1], classes are numbers",

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from zoo.catalogue import Description
+    from zoo.features import Feature
     from zoo.weights.inspection import Inspection
 
 
@@ -33,13 +34,18 @@ def description_text(found: Description) -> str:
         ("provider", [f"{found.provider} {found.version}"]),
         ("target", [found.target]),
         ("signature", found.signature or ["no parameters"]),
-        ("features", [f"{f.name}: {f.shape_text}, stride {f.stride}" for f in found.features or ()]),
+        ("features", [_feature_text(feature) for feature in found.features or ()]),
         ("spec", spec_lines(found.spec) if found.spec else []),
     ]
     lines = [f"{found.kind} {found.name}"]
     for label, values in facts:
         lines += [f"  {label if index == 0 else '':<9}  {value}" for index, value in enumerate(values)]
     return "\n".join(lines) + "\n\n" + found.doc
+
+
+def _feature_text(feature: Feature) -> str:
+    stride = f", stride {feature.stride}" if feature.strides else ""  # a vector has none
+    return f"{feature.name}: {feature.shape_text}{stride}"
 
 
 def spec_lines(spec: Mapping[str, Any]) -> list[str]:

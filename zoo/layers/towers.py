@@ -97,8 +97,13 @@ def one_stride(feature: Feature) -> int:
     """Return the stride of a map along both of its axes.
 
     Raises:
-        ShapeError: they differ.
+        ShapeError: they differ, or it has none that is fixed.
     """
+    if feature.stride is None:
+        raise ShapeError(
+            f"the map {feature.name!r} of a fixed size ({feature.shape_text}), which has no stride",
+            "maps that grow with the input, as those of a backbone or of the neck 'fpn' do",
+        )
     if not isinstance(feature.stride, int):
         raise ShapeError(f"the map {feature.name!r} of stride {feature.stride}", "the same stride along both axes")
     return feature.stride

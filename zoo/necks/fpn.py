@@ -102,5 +102,5 @@ class FeaturePyramid(nn.Module):
 
 
 def _halved(feature: Feature, name: str) -> Feature:
-    strides = tuple(2 * stride for stride in feature.strides)
+    strides = None if feature.stride is None else tuple(2 * stride for stride in feature.strides)
     return Feature(name, feature.channels, strides, window_size(feature.size, 3, stride=2, padding=1), feature.dims)

@@ -118,7 +118,7 @@ class AdaptivePool(nn.Module):
         self.pool = AdaptivePooling(out, pool)
         self.flatten = flatten
         width = feature.channels * math.prod(out) if flatten else feature.channels
-        self.features = (Feature(feature.name, width, feature.stride, size=() if flatten else out),)
+        self.features = (Feature(feature.name, width, stride=None, size=() if flatten else out),)
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         pooled = self.pool(maps[-1])

@@ -54,7 +54,7 @@ def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None =
         UnsafeFileError: it is a pickle that holds more than tensors.
     """
     path = path_of(path)
-    reader = format_of(path)
+    reader = _format_to_read(path)
     if not path.is_file():
         found = "there is no such file" if not path.exists() else "is no ordinary file"
         raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else found)
@@ -128,6 +128,17 @@ def fingerprint(source: nn.Module | str | PathLike[str]) -> str:
         aliases = tied(state)
         return fingerprint_of({name: each for name, each in state.items() if name not in aliases}, aliases)
     return read(source).fingerprint
+
+
+def _format_to_read(path: Path) -> kinds.Format:
+    """Return the format of a file; of a name that is a model's, say, the error tells what it is."""
+    try:
+        return format_of(path)
+    except FileFormatError as error:
+        elsewhere = "" if path.exists() else kinds.elsewhere("file", str(path))
+        if not elsewhere:
+            raise
+        raise FileFormatError(path, f"there is no such file, and {elsewhere}") from error
 
 
 def format_of(path: Path) -> kinds.Format:

@@ -17,6 +17,7 @@ import torch
 from onnxscript import ir, optimizer
 
 from zoo.errors import WeightsError
+from zoo.kinds import output_features
 from zoo.model import Model
 from zoo.weights.checkpoint import Artifact, Port
 from zoo.weights.onnx.graph import clean, drop_zero_biases
@@ -89,7 +90,8 @@ def export(model: Model, artifact: Artifact, path: Path, *, opset: int | None, o
 
 def example_input(model: Model, port: Port) -> torch.Tensor:
     """Return an input to trace a model with: two samples, for the exporter takes a dimension of one for a constant."""
-    strides = [2 * n for f in model.features for n in f.strides]
+    features = (*model.features, *(output_features(model.backbone) or ()))  # a map of a fixed size has no stride
+    strides = [2 * n for f in features for n in f.strides]
     stated = model.spec["input"]["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * (len(port.shape) - 2)
     # A map of one position would be taken for one that always has one.
     sizes = [
