@@ -88,7 +88,7 @@ class SeveralWeightsError(WeightsError):
         self.candidates = tuple(candidates)
         self.within = within
         asked = "" if within is None else f"{within!r} is none of them; "
-        pick = f"within={self.candidates[-1]!r}"
+        pick = f"within={self.candidates[-1]!r} (--within {self.candidates[-1]})"
         super().__init__(path, f"holds several sets of weights: {some(told, 10)}; {asked}say which: {pick}")
 
 

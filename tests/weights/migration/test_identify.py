@@ -102,6 +102,15 @@ def test_a_file_of_ours_says_so_itself(tmp_path: Path) -> None:
     assert zoo.identify(path).fits[0].model == "lenet"
 
 
+def test_a_changed_file_of_ours_is_told_by_the_model_that_it_comes_of(tmp_path: Path) -> None:
+    path = zoo.save(zoo.build("lenet", num_classes=5, backbone={"activation": "relu"}), tmp_path / "a.pt")
+    (fit,) = zoo.identify(path).fits
+    assert (fit.model, fit.changed) == ("lenet", "backbone.activation=relu, head.num_classes=5")
+    assert str(fit) == "lenet with backbone.activation=relu, head.num_classes=5"
+    assert fit.call == f"zoo.load({str(path)!r})"
+    assert zoo.identify(zoo.save(zoo.build("lenet", head=None), tmp_path / "b.pt")).fits[0].model == ""
+
+
 def test_no_value_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(zoo.build("lenet").state_dict(), tmp_path / "a.pt")
     for name in ("clone", "contiguous", "to", "numpy", "tolist", "item"):
@@ -119,6 +128,7 @@ def test_what_fits_nothing_is_told_with_what_comes_nearest(tmp_path: Path) -> No
     done = CliRunner().invoke(main, ["identify", str(path)])
     assert done.exit_code == 1
     assert "fits no model that is installed; nearest are" in done.output
+    assert done.output.splitlines()[-1].startswith(f"zoo identify {path} --libraries tries those of timm")
     strange = saved({"a.b": torch.zeros(2, 2)}, tmp_path / "b.pth")
     assert not zoo.identify(strange).nearest
 
@@ -126,10 +136,43 @@ def test_what_fits_nothing_is_told_with_what_comes_nearest(tmp_path: Path) -> No
 def test_several_sets_of_weights_need_a_choice(tmp_path: Path) -> None:
     lenet, mlp = zoo.build("lenet").state_dict(), zoo.build("mlp").state_dict()
     path = saved({"student": lenet, "teacher": mlp, "epoch": 1}, tmp_path / "a.pt")
-    with pytest.raises(SeveralWeightsError, match=r"'student' .*'teacher'"):
+    with pytest.raises(SeveralWeightsError) as caught:
         zoo.identify(path)
+    assert str(caught.value) == (
+        f"{path}: holds several sets of weights: 'student' (10 tensors, lenet), 'teacher' (6 tensors, mlp); "
+        "say which: within='teacher' (--within teacher)"
+    )
     found = zoo.identify(path, within="teacher")
     assert found.fits[0].call == f"zoo.load({str(path)!r}, spec='mlp', within='teacher')"
+
+
+def test_parts_of_a_file_that_fit_are_told_with_their_places(tmp_path: Path) -> None:
+    lenet, mlp = zoo.build("lenet", num_classes=5).state_dict(), zoo.build("mlp").state_dict()
+    state = {f"net.student.{name}": tensor for name, tensor in lenet.items()}
+    state |= {f"net.teacher.{name}": tensor for name, tensor in mlp.items()}
+    path = saved({"net": {**state, "net.proj.0.weight": torch.zeros(2, 2)}, "epoch": 1}, tmp_path / "a.pth")
+    found = zoo.identify(path)
+    assert not found.fits
+    assert [(fit.within, str(fit)) for fit in found.parts] == [
+        ("net.net.student", "lenet with head.num_classes=5"),
+        ("net.net.teacher", "mlp"),
+    ]
+    for fit in found.parts:
+        assert eval(fit.call, {"zoo": zoo}).migration.proven  # what it says is to be typed
+    done = CliRunner().invoke(main, ["identify", str(path)])
+    assert done.exit_code == 1
+    assert "fits no model as a whole; parts of it do" in done.output
+    done = CliRunner().invoke(main, ["identify", str(path), "--within", "net.net.teacher"])
+    assert done.exit_code == 0
+
+
+def test_a_model_beside_a_projection_is_found(tmp_path: Path) -> None:
+    state = {f"encoder.{name}": tensor for name, tensor in ResNet(BasicBlock, [1, 1, 1, 1]).state_dict().items()}
+    state["projector.0.weight"] = torch.zeros(8, 8)
+    save_file(state, tmp_path / "a.safetensors")
+    (fit,) = zoo.identify(tmp_path / "a.safetensors").parts
+    assert (fit.within, fit.changed) == ("encoder", "backbone.layers=[1, 1, 1, 1]")
+    assert eval(fit.call, {"zoo": zoo}).migration.proven
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
@@ -147,7 +190,7 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
 
 def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
-    monkeypatch.setattr(torchvision.models, "list_models", lambda: ["mobilenet_v3_small", "squeezenet1_0", "alexnet"])
+    monkeypatch.setattr(torchvision.models, "list_models", lambda: ["mobilenet_v3_small", "googlenet", "alexnet"])
     state = timm.create_model("mobilenetv3_small_050", num_classes=7, in_chans=1).state_dict()
     path = saved({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
     assert not zoo.identify(path).fits
@@ -156,6 +199,7 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     assert fit.call == "timm.create_model('mobilenetv3_small_050', in_chans=1, num_classes=7)"
     other = eval(fit.call, {"timm": timm})  # what it says is to be typed
     assert other.load_state_dict(state, strict=True)
+    assert "--libraries" not in str(zoo.identify(saved({"a.b": torch.zeros(2, 2)}, tmp_path / "c.pth"), libraries=True))
     path = saved(torchvision.models.alexnet(num_classes=3).state_dict(), tmp_path / "b.pth")
     done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
     assert done.exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import torch
 from registry import RegistryError
 from zoo import kinds
 from zoo.builder import assemble
-from zoo.errors import KeymapError, ZooError
-from zoo.messages import printable, some
+from zoo.errors import KeymapError, SeveralWeightsError, ZooError
 from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.keymaps.keymap import Keymap, Table
 from zoo.weights.keymaps.plan import make_plan, unlike
+from zoo.weights.migration.identification import Fit, Identification
 from zoo.weights.migration.libraries import in_libraries
 from zoo.weights.migration.parameters import classes_of, read_off
 from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalued
@@ -26,86 +26,12 @@ from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.reading import read
 from zoo.weights.rebuilding import Composed
+from zoo.weights.strictjson import brief
 
 _MOST_TRIED = 6  # models that are composed for one way to read the names
+_MOST_PARTS = 40  # of a file that are tried by themselves
+_DEEPEST_PART = 3  # "model.student.encoder"
 _DEPTH = 10  # another number of classes or channels is what fine-tuning does; another depth is another network
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One model that a file may be of.
-
-    Attributes:
-        model: the name of a model; empty if none has such components.
-        spec: its spec, with the changes.
-        changes: what is otherwise than in the named model, by part: ``{"head": {"num_classes": 10}}``.
-        keymap: the library whose names the file has; empty if they are ours.
-        prefixes: what is before the names.
-        differences: what does not fit; none for a fit.
-        call: how to have the model.
-    """
-
-    model: str
-    spec: dict[str, Any]
-    changes: dict[str, dict[str, Any]]
-    keymap: str
-    prefixes: tuple[str, ...]
-    differences: tuple[str, ...]
-    call: str
-
-    @property
-    def fits(self) -> bool:
-        """Whether every tensor has its place, with its shape."""
-        return not self.differences
-
-    @property
-    def changed(self) -> str:
-        """The changes as text: ``head.num_classes=10``."""
-        return ", ".join(f"{part}.{key}={value}" for part, own in self.changes.items() for key, value in own.items())
-
-
-@dataclass(frozen=True)
-class Identification:
-    """What a weights file can be.
-
-    Attributes:
-        file: the file.
-        format: its format, ``"pt"``.
-        tensors: how many tensors there are.
-        unwrapping: where in the file they were, if it holds more.
-        fits: the models that it fits, those with the fewest changes first.
-        nearest: where it fits none, those that come nearest.
-    """
-
-    file: str
-    format: str
-    tensors: int
-    unwrapping: Unwrapping | None
-    fits: tuple[Fit, ...]
-    nearest: tuple[Fit, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
-
-    def __str__(self) -> str:
-        return "\n".join(printable(line, 2000) for line in self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"{self.file}: {self.format}, {self.tensors} tensors"
-        if self.unwrapping is not None and self.unwrapping.within:
-            yield f"weights in {self.unwrapping.within!r}; beside them {some(self.unwrapping.beside) or 'nothing'}"
-        if self.fits:
-            rows = [(f.model or "no name", f.changed or "-", f.keymap or "zoo", f.call) for f in self.fits]
-            yield from _columns(("model", "changed", "names of", "to have it"), rows)
-            return
-        if self.format == "onnx":
-            yield f"names tell nothing of a graph from elsewhere; zoo.load({self.file!r}, spec=…) compares graphs"
-            return
-        yield "fits no model that is installed" + ("; nearest are" if self.nearest else "")
-        for near in self.nearest:
-            names = f"in the names of {near.keymap}" if near.keymap else "in our names"
-            yield f"  {near.model or 'a model without a name'} {names}: {some(near.differences, 3)}"
 
 
 def identify(path: str | PathLike[str], *, within: str | None = None, libraries: bool = False) -> Identification:
@@ -135,10 +61,17 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
     "zoo.build('lenet', weights='run.pth', head={'num_classes': 62})"
     """
     path = Path(path)
-    checkpoint = read(path, within=within)
+    models = dict(_models())
+    try:
+        checkpoint = read(path, within=within)
+    except SeveralWeightsError as error:
+        if within is not None:
+            raise
+        raise SeveralWeightsError(path, error.candidates, list(_told_apart(error, models, path))) from None
     state = checkpoint.state_dict()
     shapes = {name: unvalued(tensor) for name, tensor in state.items()}
     kind = path.name.removesuffix(".index.json").rpartition(".")[2]
+    about = (str(path), kind, len(state), checkpoint.unwrapping)
     if checkpoint.artifact is not None:
         spec = checkpoint.artifact.spec
         try:
@@ -146,23 +79,74 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
             differences = tuple(map(str, unlike(shapes, model.state_dict())))
         except ZooError as error:
             differences = (str(error).partition("\n")[0],)
-        own = Fit(_named(spec), spec, {}, "", (), differences, f"zoo.load({str(path)!r})")
-        about = (str(path), kind, len(state), checkpoint.unwrapping)
+        name, changes = _derived(spec, models)
+        own = Fit(name, spec, changes, "", (), differences, f"zoo.load({str(path)!r})")
         return Identification(*about, (own,), ()) if own.fits else Identification(*about, (), (own,))
-    models = dict(_models())
     readings = list(_readings(shapes, models))
-    tried = [each for reading in readings if not reading.unread for each in _tried(reading, models, path, within)]
+    tried = _all_tried(readings, models, path, within)
     fits = _best([each for each in tried if each.fits])
     if libraries:
         fits += _theirs(shapes)
-    nearest: list[Fit] = []
-    if not fits:
-        readings.sort(key=lambda reading: reading.unread)
-        near = tried or [
-            each for r in readings[:3] if 2 * r.unread < len(state) for each in _tried(r, models, path, within)
-        ]
-        nearest = sorted(near, key=lambda each: (len(each.differences), each.model == ""))
-    return Identification(str(path), kind, len(state), checkpoint.unwrapping, tuple(fits), tuple(nearest[:3]))
+    if fits:
+        return Identification(*about, tuple(fits), (), libraries=libraries)
+    readings.sort(key=lambda reading: reading.unread)
+    near = tried or [
+        each for r in readings[:3] if 2 * r.unread < len(state) for each in _tried(r, models, path, within)
+    ]
+    nearest = sorted(near, key=lambda each: (len(each.differences), each.model == ""))
+    parts = tuple(_parts(shapes, models, path, within, checkpoint.unwrapping))
+    return Identification(*about, (), tuple(nearest[:3]), parts, libraries)
+
+
+def _told_apart(error: SeveralWeightsError, models: Mapping[str, ParsedSpec], path: Path) -> Iterator[str]:
+    """Give each set of weights with what it can be of."""
+    for within in error.candidates:
+        state = read(path, within=within).state_dict()
+        shapes = {name: unvalued(tensor) for name, tensor in state.items()}
+        found = _fitting(shapes, models, path, within)[:1]
+        yield f"{brief(within)} ({len(state)} tensors{''.join(f', {fit}' for fit in found)})"
+
+
+def _parts(
+    shapes: Mapping[str, torch.Tensor],
+    models: Mapping[str, ParsedSpec],
+    path: Path,
+    within: str | None,
+    unwrapping: Unwrapping | None,
+) -> Iterator[Fit]:
+    """Give the parts of a file that fit a model, by what their names begin with, the outermost ones."""
+    waiting = [(within or "", shapes)]
+    tried = 0
+    while waiting:
+        place, own = waiting.pop(0)
+        for first in dict.fromkeys(name.partition(".")[0] for name in own if "." in name):
+            part = {name.removeprefix(f"{first}."): each for name, each in own.items() if name.startswith(f"{first}.")}
+            where = f"{place}.{first}" if place else first
+            if not place and unwrapping is not None and first == unwrapping.within:
+                where = f"{first}.{first}"  # the beginning of names is called as the place where they are
+            found: list[Fit] = []
+            if len(part) < len(own):  # otherwise it was tried without its beginning
+                tried += 1
+                if tried > _MOST_PARTS:
+                    return
+                found = _fitting(part, models, path, where)
+            if found:
+                yield replace(found[0], within=where)
+            elif where.count(".") < _DEEPEST_PART:
+                waiting.append((where, part))
+
+
+def _fitting(
+    shapes: Mapping[str, torch.Tensor], models: Mapping[str, ParsedSpec], path: Path, within: str | None
+) -> list[Fit]:
+    tried = _all_tried(list(_readings(shapes, models)), models, path, within)
+    return _best([each for each in tried if each.fits])
+
+
+def _all_tried(
+    readings: Sequence[_Reading], models: Mapping[str, ParsedSpec], path: Path, within: str | None
+) -> list[Fit]:
+    return [each for reading in readings if not reading.unread for each in _tried(reading, models, path, within)]
 
 
 def _theirs(shapes: Mapping[str, torch.Tensor]) -> Iterator[Fit]:
@@ -337,11 +321,23 @@ def _call(
     return f"zoo.build({name!r}, weights={str(path)!r}, {told})"
 
 
-def _named(spec: Mapping[str, Any]) -> str:
-    return next((name for name, parsed in _models() if parsed.dump() == spec), "")
+def _derived(spec: Mapping[str, Any], models: Mapping[str, ParsedSpec]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the named model that a spec is of, or comes of with the fewest changes, and those; of no parts no name."""
+    found: tuple[str, dict[str, dict[str, Any]]] | None = None
+    for name, parsed in models.items():
+        changes = _changes(parsed.dump(), spec)
+        if changes is not None and (found is None or _extent(changes) < _extent(found[1])):
+            found = name, changes
+    return found or ("", {})
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """Return what is otherwise in a spec than in another of the same components, by part; None if they are others."""
+    changes: dict[str, dict[str, Any]] = {}
+    for kind in dict.fromkeys([*before, *after]):
+        old, new = before.get(kind) or {}, after.get(kind) or {}
+        if not isinstance(new, Mapping) or old.get("type") != new.get("type") or bool(old) != bool(new):
+            return None
+        if other := {key: value for key, value in new.items() if old.get(key) != value}:
+            changes[kind] = other
+    return changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -66,7 +67,8 @@ class _Candidate:
 
     def made(self, **changes: Any) -> Given | None:
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of initialisers, which do nothing here
                 return self.make(**changes).state_dict()
         except Exception:  # what constructors raise on the meta device, or for such numbers, is any kind of error
             return None
