@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 import zoo
 
+DOCS = Path(__file__).parent.parent / "docs"
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "numpy", "PIL", "pydantic", "rich")
 
 
@@ -49,3 +53,17 @@ def test_the_public_surface_is_this_list() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'zoo' has no attribute 'biuld'"):
         _ = zoo.biuld
+
+
+def test_every_public_name_stands_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    lacking = [name for name in zoo.__all__ if not re.search(rf"\bzoo\.{name}\b", pages)]
+    assert lacking == []
+
+
+def test_every_page_can_be_found_from_the_readme_and_from_the_navigation() -> None:
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert len(pages) >= 20
+    readme, navigation = ((DOCS.parent / name).read_text() for name in ("README.md", "mkdocs.yml"))
+    assert pages == set(re.findall(r"\(docs/([^)#]+\.md)\)", readme))
+    assert pages == set(re.findall(r": (\S+\.md)$", navigation, flags=re.MULTILINE))

@@ -71,7 +71,7 @@ def build(
         in_channels: short for ``input={"channels": …}``.
         input: changes to what the model takes.
         backbone: changes to this part: parameters to merge, another component's name, or a dict with another
-            ``type``, which replaces the part.
+            ``type``, which replaces the part. The name that it has already changes nothing.
         neck: the same; None removes the part.
         bottleneck: the same; None removes the part.
         head: the same; None removes the part, and the model returns features.

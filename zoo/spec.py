@@ -163,9 +163,9 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: the spec to start from; it stays as it is.
-        changes: for each part a dict of parameters to change. One with another ``type`` replaces the part, as does a
-            name alone; None removes it. For ``aux`` a dict from names to changes of auxiliary heads, or None for no
-            more of them.
+        changes: for each part a dict of parameters to change, or the name of a component. Another ``type`` than that of
+            the part, or another name, replaces the part; the same one leaves its parameters as they are. None removes
+            it. For ``aux`` a dict from names to changes of auxiliary heads, or None for no more of them.
 
     Raises:
         SpecError: what should be a spec is none.
@@ -174,6 +174,8 @@ def merge(spec: Spec, changes: Mapping[str, Any]) -> dict[str, Any]:
     {'head': {'type': 'linear', 'num_classes': 62}}
     >>> merge({"neck": {"type": "adaptive_pool", "size": 7}}, {"neck": "gap"})
     {'neck': {'type': 'gap'}}
+    >>> merge({"neck": {"type": "adaptive_pool", "size": 7}}, {"neck": "adaptive_pool"})
+    {'neck': {'type': 'adaptive_pool', 'size': 7}}
     """
     if not isinstance(spec, Mapping):
         raise SpecError([_no_spec(spec)])
