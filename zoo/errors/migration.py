@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -88,8 +89,12 @@ class SeveralWeightsError(WeightsError):
         self.candidates = tuple(candidates)
         self.within = within
         asked = "" if within is None else f"{within!r} is none of them; "
-        pick = f"within={self.candidates[-1]!r} (--within {self.candidates[-1]})"
-        super().__init__(path, f"holds several sets of weights: {some(told, 10)}; {asked}say which: {pick}")
+        held = f"holds several sets of weights: {some(told, 10)}" if len(told) > 1 else f"holds weights in {some(told)}"
+        if not self.candidates:
+            super().__init__(path, f"has no names that begin with {f'{within}.'!r}; leave within= out")
+            return
+        pick = f"within={self.candidates[-1]!r} (--within {shlex.quote(self.candidates[-1])})"
+        super().__init__(path, f"{held}; {asked}say which: {pick}")
 
 
 class SeveralFitsError(WeightsError):

@@ -200,6 +200,11 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     other = eval(fit.call, {"timm": timm})  # what it says is to be typed
     assert other.load_state_dict(state, strict=True)
     assert "--libraries" not in str(zoo.identify(saved({"a.b": torch.zeros(2, 2)}, tmp_path / "c.pth"), libraries=True))
+    with torch.device("meta"):
+        theirs = torchvision.models.googlenet(init_weights=False)
+    state = {name: torch.zeros(tensor.shape, dtype=torch.uint8) for name, tensor in theirs.state_dict().items()}
+    (fit,) = zoo.identify(saved(state, tmp_path / "d.pth"), libraries=True).fits  # it warns when it is made
+    assert fit.model == "torchvision:googlenet"
     path = saved(torchvision.models.alexnet(num_classes=3).state_dict(), tmp_path / "b.pth")
     done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
     assert done.exit_code == 0

@@ -266,3 +266,34 @@ def test_a_place_that_is_not_there_names_those_that_are(theirs: nn.Module, tmp_p
     same(zoo.load(path, spec=SPEC, within="a.state_dict"), theirs)
     with pytest.raises(SeveralWeightsError, match="'b' is none of them"):
         zoo.load(path, spec=SPEC, within="b")
+
+
+def test_a_key_with_dots_is_a_place_as_any_other(theirs: nn.Module, another: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.pth", {"a.b": theirs.state_dict(), "a": another.state_dict()})
+    same(zoo.load(path, spec=SPEC, within="a.b"), theirs)
+    same(zoo.load(path, spec=SPEC, within="a"), another)
+
+
+def test_places_that_are_called_the_same_are_told_in_quotes(
+    theirs: nn.Module, another: nn.Module, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "run.pth", {"a.b": theirs.state_dict(), "a": {"b": another.state_dict()}, "epoch": 1})
+    with pytest.raises(SeveralWeightsError) as caught:
+        zoo.load(path, spec=SPEC, within="a.b")
+    assert str(caught.value) == (
+        f"{path}: holds several sets of weights: '\"a.b\"' (74 tensors), '\"a\".\"b\"' (74 tensors); 'a.b' is none of "
+        'them; say which: within=\'"a"."b"\' (--within \'"a"."b"\')'
+    )
+    model = zoo.load(path, spec=SPEC, within='"a.b"')
+    same(model, theirs)
+    assert model.migration.unwrapping.beside == ("'epoch' (int)",)
+    same(zoo.load(path, spec=SPEC, within='"a"."b"'), another)
+
+
+def test_a_place_in_a_file_that_has_one_or_none_is_refused(theirs: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.pth", {"a.b": theirs.state_dict(), "epoch": 1})
+    with pytest.raises(SeveralWeightsError, match=r"run\.pth: holds weights in 'a\.b'; 'a' is none of them; say which"):
+        zoo.load(path, spec=SPEC, within="a")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "flat.safetensors")
+    with pytest.raises(SeveralWeightsError, match=r"has no names that begin with 'x\.'; leave within= out"):
+        zoo.load(tmp_path / "flat.safetensors", spec=SPEC, within="x")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zoo.weights.migration.report import Unwrapping
@@ -17,9 +18,17 @@ _MOST = 10_000  # dicts that are looked into
 
 @dataclass(frozen=True)
 class Found:
-    """One dict of named tensors in a checkpoint: where it is, what is in it, and what its attributes are."""
+    """One dict of named tensors in a checkpoint: where it is, what is in it, and what its attributes are.
+
+    Attributes:
+        within: the keys that lead there, with dots between them; in quotes if other keys lead elsewhere so.
+        keys: the same, one by one.
+        records: what is in it.
+        attributes: what it carries besides.
+    """
 
     within: str
+    keys: tuple[str, ...]
     records: Mapping[str, TensorRecord]
     attributes: Mapping[str, Any]
 
@@ -34,34 +43,35 @@ def weights_within(told: Any) -> list[Found]:
         told: what the pickle says.
     """
     found: list[Found] = []
-    waiting = [("", told, 0)]
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), told)]
     looked = 0
     seen: dict[int, _Look] = {}  # one dict may be in many places
     while waiting and looked < _MOST:
-        place, value, depth = waiting.pop(0)
+        keys, value = waiting.pop(0)
         looked += 1
         again = id(value) in seen
         look = seen[id(value)] if again else seen.setdefault(id(value), _looked(value))
         if look is None:
             continue
         items, attributes, records = look
-        if depth and records is not None:
+        if keys and records is not None:
             if any(len(record.shape) > 1 for record in records.values()):
-                found.append(Found(place, records, attributes))
-        elif not again and depth < _DEEPEST and not (depth and "param_groups" in items):
-            waiting += [(f"{place}.{key}" if place else key, each, depth + 1) for key, each in items.items()]
-    return found
+                found.append(Found(".".join(keys), keys, records, attributes))
+        elif not again and len(keys) < _DEEPEST and not (keys and "param_groups" in items):
+            waiting += [((*keys, key), each) for key, each in items.items()]
+    places = Counter(each.within for each in found)
+    return [replace(each, within=_quoted(each.keys)) if places[each.within] > 1 else each for each in found]
 
 
-def told_of(root: Mapping[str, Any], chosen: str, candidates: list[Found]) -> Unwrapping:
+def _quoted(keys: tuple[str, ...]) -> str:
+    return ".".join(f'"{key}"' for key in keys)
+
+
+def told_of(root: Mapping[str, Any], chosen: Found, candidates: list[Found]) -> Unwrapping:
     """Return what is to be said of how weights were found in a checkpoint."""
-    others = {each.within.split(".", 1)[0]: each for each in candidates if each.within != chosen}
-    beside = tuple(
-        f"{brief(key)} ({_told(value)})"
-        for key, value in root.items()
-        if not (chosen == key or chosen.startswith(f"{key}.")) and key not in others
-    )
-    return Unwrapping(chosen, _writer(root), tuple(each.within for each in candidates), beside)
+    holding = {each.keys[0] for each in candidates}
+    beside = tuple(f"{brief(key)} ({_told(value)})" for key, value in root.items() if key not in holding)
+    return Unwrapping(chosen.within, _writer(root), tuple(each.within for each in candidates), beside)
 
 
 def kind_of(value: Any) -> str:

@@ -63,7 +63,8 @@ class PyTorch:
             path: the file.
             mapped: whether tensors may stay in the file until they are used.
             within: which weights, where a checkpoint has several: ``"ema"``. What follows the name of a dict that
-                has some is not looked at here.
+                has some is not looked at here. Keys may have dots; where two places are then called the same, the
+                error names both with quotes: ``'"a.b"'`` and ``'"a"."b"'``.
 
         Raises:
             SeveralWeightsError: a checkpoint has several dicts of weights, and nobody says which.
@@ -210,7 +211,7 @@ def _state_dict(
             path, f"it holds more than tensors, so it is no plain state dict: {', '.join(others[:5])}"
         )
     chosen = _chosen(candidates, within, path)
-    return chosen.records, chosen.attributes, told_of(items, chosen.within, candidates)
+    return chosen.records, chosen.attributes, told_of(items, chosen, candidates)
 
 
 def _chosen(candidates: list[Found], within: str | None, path: Path) -> Found:
