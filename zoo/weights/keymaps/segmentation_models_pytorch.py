@@ -5,7 +5,7 @@ networks without their classifiers.
 """
 
 from zoo.weights.keymaps.keymap import Keymap, NoCounterpart, Rename, Rule, Table
-from zoo.weights.keymaps.torchvision.classifiers import UNCOUNTED
+from zoo.weights.keymaps.torchvision.classifiers import UNCOUNTED, resnet_trunk
 
 _DECODER = "the decoder is another architecture than ours; train a head here, or keep theirs"
 _BESIDE: tuple[Rule, ...] = (
@@ -15,29 +15,20 @@ _BESIDE: tuple[Rule, ...] = (
 )
 
 
-def _resnet(prefix: str) -> tuple[Rule, ...]:
-    return (
-        Rename(f"{prefix}conv1.weight", "backbone.conv1.weight"),
-        Rename(f"{prefix}bn1.{{name}}", "backbone.bn1.{name}"),
-        Rename(f"{prefix}layer{{i}}.{{j}}.{{rest...}}", "backbone.layer{i}.{j}.{rest...}"),
-        UNCOUNTED,
-    )
-
-
 def _vgg(prefix: str) -> tuple[Rule, ...]:
     return (Rename(f"{prefix}features.{{i}}.{{name}}", "backbone.layers.{i}.{name}"), UNCOUNTED)
 
 
 ENCODER = Keymap(
     "segmentation_models_pytorch_encoder",
-    (Table(backbone="resnet_lite", rules=_resnet("")), Table(backbone="vgg_lite", rules=_vgg(""))),
+    (Table(backbone="resnet_lite", rules=(*resnet_trunk(), UNCOUNTED)), Table(backbone="vgg_lite", rules=_vgg(""))),
 )
 """The names of an encoder alone: ``model.encoder.state_dict()``."""
 
 WHOLE = Keymap(
     "segmentation_models_pytorch",
     (
-        Table(backbone="resnet_lite", rules=(*_resnet("encoder."), *_BESIDE)),
+        Table(backbone="resnet_lite", rules=(*resnet_trunk("encoder."), UNCOUNTED, *_BESIDE)),
         Table(backbone="vgg_lite", rules=(*_vgg("encoder."), *_BESIDE)),
     ),
 )

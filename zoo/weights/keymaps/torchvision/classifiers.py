@@ -12,14 +12,22 @@ UNCOUNTED = Default(
     why="BatchNorm has counted batches since torch 0.4.1; files from before that have no counters",
 )
 
+
+def resnet_trunk(before: str = "") -> tuple[Rename, ...]:
+    """Return the rules of a ResNet without its classifier, whose names have something before them in a larger model."""
+    return (
+        Rename(f"{before}conv1.weight", "backbone.conv1.weight"),
+        Rename(f"{before}bn1.{{name}}", "backbone.bn1.{name}"),
+        Rename(f"{before}layer{{i}}.{{j}}.{{rest...}}", "backbone.layer{i}.{j}.{rest...}"),
+    )
+
+
 RESNET = Table(
     backbone="resnet_lite",
     neck="gap",
     head="linear",
     rules=(
-        Rename("conv1.weight", "backbone.conv1.weight"),
-        Rename("bn1.{name}", "backbone.bn1.{name}"),
-        Rename("layer{i}.{j}.{rest...}", "backbone.layer{i}.{j}.{rest...}"),
+        *resnet_trunk(),
         Rename("fc.{name}", "head.fc.{name}"),
         UNCOUNTED,
     ),

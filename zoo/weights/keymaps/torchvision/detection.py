@@ -4,12 +4,10 @@ Source: https://github.com/pytorch/vision/tree/main/torchvision/models/detection
 """
 
 from zoo.weights.keymaps.keymap import Rename, Table
-from zoo.weights.keymaps.torchvision.classifiers import UNCOUNTED
+from zoo.weights.keymaps.torchvision.classifiers import UNCOUNTED, resnet_trunk
 
 _RESNET = (
-    Rename("backbone.body.conv1.weight", "backbone.conv1.weight"),
-    Rename("backbone.body.bn1.{name}", "backbone.bn1.{name}"),
-    Rename("backbone.body.layer{i}.{j}.{rest...}", "backbone.layer{i}.{j}.{rest...}"),
+    *resnet_trunk("backbone.body."),
     Rename("backbone.fpn.extra_blocks.p{i}.{name}", "neck.p{i}.{name}"),
     UNCOUNTED,
 )
