@@ -140,3 +140,21 @@ def test_a_file_that_is_no_path(read: Callable[[object], object]) -> None:
 def test_fresh_parts_that_are_no_names() -> None:
     with pytest.raises(ZooError, match="found fresh=3; expected the name of a part, or several: backbone, neck, bottl"):
         zoo.build("lenet", weights="digits", fresh=3)
+
+
+def test_weights_of_another_model_are_told_part_by_part_not_number_by_number() -> None:
+    with pytest.raises(SpecError) as caught:
+        zoo.build("resnet18", weights="lenet.digits")
+    assert [str(problem).partition("; say so")[0] for problem in caught.value.problems] == [
+        "spec.input.channels: the weights were saved with 1, this is 3",
+        "spec.backbone.type: the weights were saved with 'lenet', this is 'resnet_lite'",
+        "spec.neck.type: the weights were saved with 'flatten', this is 'gap'",
+        "spec.bottleneck.type: the weights were saved with 'mlp', this is None",
+        "spec.head.num_classes: the weights were saved with 10, this is 1000",
+    ]
+
+
+def test_a_model_saved_in_the_wrong_order_of_arguments() -> None:
+    with pytest.raises(WeightsError) as caught:
+        zoo.save("lenet.pt", zoo.build("lenet"))
+    assert str(caught.value) == "found 'Model' for the path; expected zoo.save(model, 'model.pt')"

@@ -115,6 +115,11 @@ def test_what_is_not_there_is_answered_with_the_nearest(model: zoo.Model) -> Non
         with pytest.raises(UnknownNameError) as caught:
             model.freeze(name)
         assert str(caught.value).startswith(f"unknown part {name!r} (did you mean backbone.{meant}")
+    with pytest.raises(zoo.ZooError) as told:
+        model.freeze(["backbone"])
+    assert str(told.value).startswith(
+        "found ['backbone'] to freeze or unfreeze; expected names: model.freeze('backbone'"
+    )
     assert all(p.requires_grad for p in model.parameters())
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, ZooError
 from zoo.sources import Sources, alike, feature_names, sources, stages
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def chosen(model: Model, names: Iterable[str], until: str | None) -> Sources:
 
     Raises:
         UnknownNameError: there is no such thing.
+        ZooError: what is given is no name.
         PartError: a feature is named and the model cannot be run on the meta device.
     """
     found = Sources() if until is None else sources(model, until)
@@ -33,6 +34,8 @@ def chosen(model: Model, names: Iterable[str], until: str | None) -> Sources:
     modules = dict(model.named_modules(remove_duplicate=False))
     everything = tuple(name for name, _ in model.named_children())
     for name in tuple(names) or (() if until is not None else everything):
+        if not isinstance(name, str):
+            raise ZooError(f"found {name!r} to freeze or unfreeze; expected names: model.freeze('backbone', 'neck')")
         if name in features:
             part, feature = features[name]
             found |= stages(model, part)[feature]

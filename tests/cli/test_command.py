@@ -129,5 +129,11 @@ def test_an_error_is_a_message_and_an_exit_code(words: tuple[str, ...], message:
     assert "Traceback" not in result.output
 
 
+def test_the_help_tells_each_command_in_whole_words() -> None:
+    commands = run("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert len(commands) == len(main.commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), commands
+
+
 def test_version() -> None:
     assert run("--version").stdout == f"zoo, version {zoo.__version__}\n"

@@ -11,7 +11,7 @@ from zoo.cli import tables
 _KINDS = ("backbone", "neck", "bottleneck", "head")
 
 
-@click.command()
+@click.command(short_help="Check that a component or a plugin keeps its contract.")
 @click.argument("name", metavar="NAME|DIST")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def check(name: str, as_json: bool) -> None:
@@ -30,7 +30,7 @@ def check(name: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", short_help="Write a new package with one component that works.")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option("--kind", required=True, type=click.Choice(_KINDS), help="What the package offers.")
 @click.option("--name", required=True, help="Its name in specs.")

@@ -57,7 +57,7 @@ def list_(words: tuple[str, ...], as_json: bool) -> None:
         raise click.ClickException(f"nothing matches {pattern!r}{hint}")
 
 
-@main.command()
+@main.command(short_help="Tell what is in a weights file.")
 @click.argument("file", type=click.Path())
 @click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
 @_json
@@ -72,7 +72,7 @@ def inspect(file: str, within: str | None, as_json: bool) -> None:
         tables.print_inspection(found)
 
 
-@main.command()
+@main.command(short_help="Classify images.")
 @click.argument("model", metavar="MODEL")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option(

@@ -26,7 +26,7 @@ def _shape(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
     return tuple(int(number) for number in re.split("[x×]", value))
 
 
-@click.command()
+@click.command(short_help="Tell all about a model or a component.")
 @click.argument("name", metavar="NAME|SPECFILE")
 @click.option("--size", callback=_shape, metavar="CxHxW", help="Plan for another input: channels and size, 3x320x320.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Plan for so many samples.")

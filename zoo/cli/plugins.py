@@ -7,7 +7,7 @@ import click
 from zoo.cli import tables
 
 
-@click.command()
+@click.command(short_help="List every distribution that offers something.")
 @click.option("--load", is_flag=True, help="Import every entry, to find out which are broken.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def plugins(load: bool, as_json: bool) -> None:
@@ -33,8 +33,8 @@ def plugins(load: bool, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@click.command()
-@click.argument("name")
+@click.command(short_help="Tell which entry a name stands for, and why.")
+@click.argument("name", metavar="NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def explain(name: str, as_json: bool) -> None:
     """Tell which entries are called NAME, which one is meant, and why; nothing is imported."""

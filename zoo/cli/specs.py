@@ -10,7 +10,7 @@ import click
 from registry.errors import ZooError
 
 
-@click.command()
+@click.command(short_help="Print a JSON Schema for spec files.")
 @click.option(
     "-o",
     "--output",
@@ -26,7 +26,7 @@ def schema(output: IO[str]) -> None:
     output.write(json.dumps(make(), indent=2, ensure_ascii=False) + "\n")
 
 
-@click.command()
+@click.command(short_help="Check spec files.")
 @click.argument("files", nargs=-1, required=True, metavar="SPECFILE...", type=click.Path())
 def validate(files: tuple[str, ...]) -> None:
     """Check each SPECFILE: its names, its parameters, and that its parts fit; no weight is allocated."""

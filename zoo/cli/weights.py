@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from zoo.weights.conversion.batch import BatchReport
 
 
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TellsErrors, context_settings=_CONTEXT, short_help="Write weights files in another format.")
 @click.argument("files", nargs=-1, required=True, metavar="SRC DST | SRC... --to FORMAT", type=click.Path())
 @click.option("--to", metavar="FORMAT", help="Convert each SRC to this format: pt, safetensors, onnx or a plugin's.")
 @click.option("-o", "--output", metavar="DIR", type=click.Path(), help="With --to: where the new files go.")
@@ -71,7 +72,7 @@ def convert(
         sys.exit(1)
 
 
-@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TellsErrors, context_settings=_CONTEXT, short_help="Tell whether two weights files are the same.")
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path(), required=False)
 @click.option("--spec", metavar="NAME|FILE", help="What a file holds, where neither says so itself.")
@@ -93,7 +94,7 @@ def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json:
         sys.exit(1)
 
 
-@click.command(cls=TellsErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TellsErrors, context_settings=_CONTEXT, short_help="Tell which models a weights file can be of.")
 @click.argument("file", type=click.Path())
 @click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
 @click.option("--libraries", is_flag=True, help="Try the models of timm and torchvision too, which takes a while.")

@@ -77,6 +77,8 @@ def save(
         "opset": opset,
         "optimize": optimize,
     }
+    if not isinstance(path, str | PathLike):
+        raise WeightsError("", f"found {type(path).__name__!r} for the path; expected zoo.save(model, 'model.pt')")
     path = Path(path)
     format_of(path)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
@@ -304,7 +306,8 @@ def refuse_other_function(
     problems = []
     for kind in dict.fromkeys([*saved, *wanted]):
         old, new = _computing(saved.get(kind) or {}), _computing(wanted.get(kind) or {})
-        for key in dict.fromkeys([*old, *new]):
+        replaced = old.get("type") != new.get("type")  # what another component takes cannot be compared
+        for key in ["type"] if replaced else dict.fromkeys([*old, *new]):
             free = (kind == "input" and key == "size") or f"{kind}.{key}" in changed
             if not free and kind not in changed and old.get(key) != new.get(key):
                 found = f"the weights were saved with {old.get(key)!r}, this is {new.get(key)!r}; {remedy}"
