@@ -139,7 +139,7 @@ def _at_home(
         except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
             failures.append(error)
             continue
-        if told is None or told.proven:
+        if told.proven:
             return named, told, None if each in specs else each
         unproven = unproven or named
     unaligned = [each for each in failures if isinstance(each, AlignmentError)]
@@ -175,7 +175,7 @@ def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> P
     return parse(merge(parsed.dump(), changes)) if changes else None
 
 
-def _named(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> tuple[Checkpoint, MigrationReport | None]:
+def _named(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> tuple[Checkpoint, MigrationReport]:
     if path.suffix.lower() == ".onnx":
         from zoo.weights.alignment.load import from_graph
 

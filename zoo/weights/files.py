@@ -227,11 +227,10 @@ def model_around(
     if path.suffix.lower() == ".onnx" and keymap is None:
         from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
 
-        checkpoint, aligned = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)
-        if aligned is not None:
-            model = rebuild(parsed, finish(checkpoint), path)
-            model.migration = aligned
-            return model
+        checkpoint, report = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)
+        model = rebuild(parsed, finish(checkpoint), path)
+        model.migration = report
+        return model
     composed = Composed.within(parsed, checkpoint, path)
     checkpoint, report = recognised(checkpoint, parsed, composed.model, path, keymap)
     try:

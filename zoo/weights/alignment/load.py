@@ -1,4 +1,4 @@
-"""from_graph: what loading an ONNX file from elsewhere does, by names where they are ours, by its graph where not."""
+"""from_graph: what loading an ONNX file from elsewhere does, by its graph, or by its names and what it computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from zoo.errors import AlignmentError, ZooError
 from zoo.spec import ParsedSpec, merge, of_classes, parse
 from zoo.weights.alignment.align import aligned
 from zoo.weights.alignment.reading import read_output_shapes
+from zoo.weights.alignment.running import run_by_names
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.rebuilding import fits
@@ -17,7 +18,7 @@ from zoo.weights.rebuilding import fits
 
 def from_graph(
     path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool
-) -> tuple[Checkpoint, MigrationReport | None]:
+) -> tuple[Checkpoint, MigrationReport]:
     """Return the tensors of a model by our names.
 
     Args:
@@ -28,10 +29,11 @@ def from_graph(
         mapped: whether tensors may stay in the file.
 
     Returns:
-        The tensors, and how they were found; None if they have our names and shapes already.
+        The tensors, and how they were found and proven.
 
     Raises:
-        AlignmentError: it is no graph of this model.
+        AlignmentError: it is no graph of this model; nor, if it cannot be followed, does it have our names and compute
+            the same.
         FileFormatError: it is damaged.
         SizeBudgetError: the spec describes a far larger model than the tensors are of.
     """
@@ -52,16 +54,16 @@ def from_graph(
 
 def _from_graph(
     path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool
-) -> tuple[Checkpoint, MigrationReport | None]:
-    given = checkpoint.state_dict()
-    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
-    expected = model.state_dict()
-    if expected.keys() == given.keys() and all(fits(given[name], each) for name, each in expected.items()):
-        try:  # names are not proof: they may be swapped, or a matrix turned
-            return aligned(path, checkpoint, parsed, target, mapped=mapped)
-        except AlignmentError:
-            return checkpoint, None  # its report says that nobody has compared outputs
-    return aligned(path, checkpoint, parsed, target, mapped=mapped)
+) -> tuple[Checkpoint, MigrationReport]:
+    try:
+        return aligned(path, checkpoint, parsed, target, mapped=mapped)
+    except AlignmentError as error:
+        given = checkpoint.state_dict()
+        model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine(allocated=True))
+        expected = model.state_dict()
+        if expected.keys() == given.keys() and all(fits(given[name], each) for name, each in expected.items()):
+            return checkpoint, run_by_names(path, checkpoint, parsed, model, target, error)
+        raise
 
 
 def classes_declared(path: Path, parsed: ParsedSpec) -> ParsedSpec | None:
