@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.budget import Budget
-from zoo.builder import assemble, compose
+from zoo.builder import compose
 from zoo.changing import AS_IT_IS, Change, stated_changes
 from zoo.errors import (
-    AlignmentError,
     FileFormatError,
     FingerprintError,
-    KeymapError,
-    SeveralWeightsError,
-    SizeBudgetError,
     SpecError,
     UnknownNameError,
     ZooError,
@@ -31,13 +26,14 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, merge, normalise, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
-from zoo.weights.migration.recognise import changes_of, recognised
+from zoo.weights.keymaps.keymap import refuse_keymap
+from zoo.weights.migration.home import brought_home
 from zoo.weights.reading import path_of, read, read_verified
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import transfer
 
 if TYPE_CHECKING:
-    from zoo.weights.migration.report import MigrationReport
+    pass
 
 _TAKES = "the name of trained ones, 'digits', or the path of a weights file"
 
@@ -55,6 +51,8 @@ def build(
     head: Change = AS_IT_IS,
     aux: Mapping[str, Any] | None = AS_IT_IS,
     fresh: str | Iterable[str] = (),
+    keymap: str | None = None,
+    within: str | None = None,
 ) -> Model:
     """Build a model.
 
@@ -78,6 +76,8 @@ def build(
         aux: changes to auxiliary heads by name; None removes all of them.
         fresh: parts that take nothing from ``weights``, ``"head"`` or several: for other classes of the same number, or
             because a part before them changed.
+        keymap: the library whose names a file from elsewhere has; all are tried unless given.
+        within: which weights, where a file holds several, as for :func:`zoo.load`.
 
     Returns:
         The model: in training mode if any of its weights are fresh, in evaluation mode if all are trained ones.
@@ -101,87 +101,31 @@ def build(
     (['head.fc.weight', 'head.fc.bias'], 8, True)
     """
     fresh = _parts(fresh, weights)
+    if weights is None and (keymap, within) != (None, None):
+        raise ZooError(f"found {keymap=}, {within=} without weights; they say how a file is to be read: weights=…")
     stated = {"input": input, "backbone": backbone, "neck": neck, "bottleneck": bottleneck, "head": head, "aux": aux}
     with opened(spec) as plain:
         changes = stated_changes(plain, stated, num_classes=num_classes, in_channels=in_channels)
         merged = reduce(merge, changes, plain)
         if weights is None:
             return compose(merged)
-        path, checkpoint = _weights(spec, weights)
+        path, checkpoint = _weights(spec, weights, within)
+        if keymap is not None:
+            refuse_keymap(checkpoint, keymap, path)
         parsed = parse(merged)
         intended = Changes.between(_spec_of(checkpoint, plain), parsed.dump(), changes, fresh)
         refuse_other_function(parsed, checkpoint, "say so in the call, or use zoo.load", intended.places)
-        checkpoint, told, former = _at_home(checkpoint, path, list(_specs(parsed, plain)), intended)
-        if former is not None:
-            intended = Changes.between(former.dump(), parsed.dump(), changes, fresh)
+        if checkpoint.artifact is not None:
+            return transfer(parsed, checkpoint, path, intended)
+        home = brought_home(checkpoint, path, list(_specs(parsed, plain)), intended, keymap)
+        if home.other is not None:
+            intended = Changes.between(home.other.dump(), parsed.dump(), changes, fresh)
+        model = transfer(parsed, home.checkpoint, path, intended)
+        told = home.report
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")
-        model = transfer(parsed, checkpoint, path, intended)
         model.migration = told
         return model
-
-
-def _at_home(
-    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes
-) -> tuple[Checkpoint, MigrationReport | None, ParsedSpec | None]:
-    """Return weights from elsewhere by our names, and of which model they are if that is none of the specs.
-
-    They are those of the model as it is to be or, if it is changed, as it was; or as it was but for a part that is
-    changed, so that a file of 10 classes comes into a model that had 1000 and is to have 5.
-    """
-    if checkpoint.artifact is not None:
-        return checkpoint, None, None
-    failures: list[ZooError] = []
-    unproven: Checkpoint | None = None
-    for each in _candidates(checkpoint, path, specs, intended):
-        try:
-            named, told = _named(checkpoint, path, each)
-        except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
-            failures.append(error)
-            continue
-        if told.proven:
-            return named, told, None if each in specs else each
-        unproven = unproven or named
-    unaligned = [each for each in failures if isinstance(each, AlignmentError)]
-    if len(unaligned) > 1:
-        changed = ", ".join(intended.changed.values())
-        tried = [str(each.without_remedy()).removeprefix(f"{path}: ") for each in unaligned]
-        raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
-    if failures:
-        raise failures[0]
-    return unproven or checkpoint, None, None
-
-
-def _candidates(
-    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes
-) -> Iterator[ParsedSpec]:
-    yield from specs
-    told = _as_in_the_file(checkpoint, path, specs[-1])
-    if told is not None:
-        before, after = specs[-1].dump(), told.dump()
-        other = {kind for kind in after if before.get(kind) != after[kind]}
-        if other <= {*intended.changed, *intended.fresh}:
-            yield told
-
-
-def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> ParsedSpec | None:
-    """Return the spec with what shapes tell of the file, its number of classes above all."""
-    if path.suffix.lower() == ".onnx":
-        from zoo.weights.alignment.load import classes_declared  # it needs the exporter, which takes seconds to import
-
-        return classes_declared(path, parsed)
-    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
-    changes = changes_of(checkpoint, parsed, model, path)
-    return parse(merge(parsed.dump(), changes)) if changes else None
-
-
-def _named(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec) -> tuple[Checkpoint, MigrationReport]:
-    if path.suffix.lower() == ".onnx":
-        from zoo.weights.alignment.load import from_graph
-
-        return from_graph(path, checkpoint, parsed, "", mapped=True)
-    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
-    return recognised(checkpoint, parsed, model, path)
 
 
 def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]:
@@ -225,10 +169,14 @@ def weights_of(model: str) -> dict[str, str]:
     return {name[len(short) + 1 :]: name for name in kinds.pretrained.names(f"{short}.*")}
 
 
-def _weights(spec: Source, weights: str | PathLike[str]) -> tuple[Path, Checkpoint]:
+def _weights(spec: Source, weights: str | PathLike[str], within: str | None) -> tuple[Path, Checkpoint]:
     text = fspath(path_of(weights, _TAKES, "weights"))
     if Path(text.removesuffix(".index.json")).suffix.removeprefix(".") in kinds.formats:
-        return Path(text), read(text)
+        return Path(text), read(text, within=within)
+    if within is not None:
+        raise ZooError(
+            f"found {within=} with the weights {text!r}; it says which of a file, and these are of one model"
+        )
     if text in kinds.pretrained:
         return _verified(kinds.pretrained.get(text))
     installed = weights_of(spec) if isinstance(spec, str) else {}

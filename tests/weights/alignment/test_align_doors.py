@@ -64,8 +64,9 @@ def test_build_says_of_both_models_that_it_tried_why_the_graph_is_of_neither(len
     )
     assert first.endswith("the first in the model is Linear 'bottleneck.layers.0.linear.weight' 121×400")
     assert second.endswith("the first in the model is Linear 'bottleneck.layers.1.linear.weight' 85×120")
-    with pytest.raises(AlignmentError, match=r"lenet.onnx: is no graph of this model"):
-        zoo.build(spec, weights=path)
+    for fresh in ((), "head"):
+        with pytest.raises(AlignmentError, match=r"lenet.onnx: is no graph of this model"):
+            zoo.build({**spec, "head": {"type": "linear", "num_classes": 9}}, weights=path, fresh=fresh)
 
 
 def test_the_classes_of_a_graph_may_be_neither_those_before_nor_those_after(lenet: tuple[Path, nn.Module]) -> None:

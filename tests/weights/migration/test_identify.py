@@ -159,6 +159,8 @@ def test_parts_of_a_file_that_fit_are_told_with_their_places(tmp_path: Path) -> 
     ]
     for fit in found.parts:
         assert eval(fit.call, {"zoo": zoo}).migration.proven  # what it says is to be typed
+    call = f"zoo.build('lenet', weights={str(path)!r}, within='net.net.student', head={{'num_classes': 5}})"
+    assert found.parts[0].call == call
     done = CliRunner().invoke(main, ["identify", str(path)])
     assert done.exit_code == 1
     assert "fits no model as a whole; parts of it do" in done.output

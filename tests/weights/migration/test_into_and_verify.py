@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 import zoo
 from zoo.cli import main
-from zoo.errors import KeymapError, SeveralWeightsError, TensorMismatchError
+from zoo.errors import KeymapError, SeveralWeightsError, TensorMismatchError, ZooError
 
 SPEC = {
     "input": {"channels": 3, "size": [64, 64]},
@@ -126,6 +126,22 @@ def test_build_with_weights_from_elsewhere_for_the_changed_or_the_unchanged_mode
     assert zoo.build(other, weights=path, num_classes=7).transfer.reinitialised[0].reason == "head.num_classes 3 → 7"
     with pytest.raises(KeymapError):
         zoo.build({**SPEC, "backbone": {"type": "resnet_lite", "layers": [2, 1, 1, 1]}}, weights=path)
+
+
+def test_build_is_told_which_weights_and_whose_names(theirs: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "run.pth"
+    torch.save({"model": ResNet(BasicBlock, [1, 1, 1, 1]).state_dict(), "ema": theirs.state_dict()}, path)
+    with pytest.raises(SeveralWeightsError, match=r"say which: within='ema' \(--within ema\)"):
+        zoo.build(SPEC, weights=path)
+    model = zoo.build(SPEC, weights=path, within="ema", keymap="torchvision")
+    assert same(model, theirs)
+    assert model.migration.renaming.keymap == "torchvision"
+    with pytest.raises(KeymapError, match="zoo wrote this file"):
+        zoo.build("lenet", weights="digits", keymap="timm")
+    with pytest.raises(ZooError, match="found within='ema' with the weights 'digits'"):
+        zoo.build("lenet", weights="digits", within="ema")
+    with pytest.raises(ZooError, match="found keymap=None, within='ema' without weights"):
+        zoo.build("lenet", within="ema")
 
 
 def test_a_foreign_file_is_verified_by_our_names(theirs: nn.Module, tmp_path: Path) -> None:

@@ -310,15 +310,13 @@ def _call(
         return f"zoo.load({str(path)!r}, spec={dict(spec)!r}{where})"
     if not changes:
         return f"zoo.load({str(path)!r}, spec={name!r}{where})"
-    if where:
-        return f"zoo.load({str(path)!r}, spec=zoo.normalise({dict(spec)!r}){where})"
     shown = dict(changes)
     told = ""
     if "aux" in shown:  # all heads have one number of classes, or nearly always
         told = f"num_classes={spec['head']['num_classes']}, "
         shown = {part: own for part, own in shown.items() if part not in ("aux", "head")}
     told = (told + ", ".join(f"{part}={dict(own)!r}" for part, own in shown.items())).removesuffix(", ")
-    return f"zoo.build({name!r}, weights={str(path)!r}, {told})"
+    return f"zoo.build({name!r}, weights={str(path)!r}{where}, {told})"
 
 
 def _derived(spec: Mapping[str, Any], models: Mapping[str, ParsedSpec]) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -1,0 +1,106 @@
+"""brought_home: weights from elsewhere by our names, for a model that is built and may be changed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.budget import Budget
+from zoo.builder import assemble
+from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError, ZooError
+from zoo.spec import ParsedSpec, merge, parse
+from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.migration.recognise import changes_of, recognised
+from zoo.weights.migration.report import MigrationReport
+from zoo.weights.transfer.changes import Changes
+
+
+class Home(NamedTuple):
+    """Weights from elsewhere by our names.
+
+    Attributes:
+        checkpoint: the weights.
+        report: how they were recognised; None if they were not, and what does not fit is for others to tell.
+        other: of which model they are, if that is none of those that were asked for.
+    """
+
+    checkpoint: Checkpoint
+    report: MigrationReport | None = None
+    other: ParsedSpec | None = None
+
+
+def brought_home(
+    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes, keymap: str | None
+) -> Home:
+    """Return weights from elsewhere by our names.
+
+    They are those of the model as it is to be or, if it is changed, as it was; or as it was but for a part that is
+    changed, so that a file of 10 classes comes into a model that had 1000 and is to have 5.
+
+    Args:
+        checkpoint: what is in the file.
+        path: the file.
+        specs: that of the model as it is to be and, if it is another, as it was.
+        intended: what is changed.
+        keymap: the library whose names the file has; all are tried unless given.
+
+    Raises:
+        AlignmentError: it is an ONNX graph of none of these models.
+        KeymapError: the names of another library come nearest, and do not fit.
+        SeveralWeightsError: several parts of the file fit, or one beside other tensors.
+        SeveralFitsError: it fits in several ways that are not the same.
+    """
+    failures: list[ZooError] = []
+    unproven: Checkpoint | None = None
+    for each in _candidates(checkpoint, path, specs, intended, keymap):
+        try:
+            named, report = _named(checkpoint, path, each, keymap)
+        except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
+            failures.append(error)
+            continue
+        if report.proven:
+            return Home(named, report, None if each in specs else each)
+        unproven = unproven or named
+    unaligned = [each for each in failures[: len(specs)] if isinstance(each, AlignmentError)]
+    if len(unaligned) > 1:
+        changed = ", ".join(intended.changed.values())
+        tried = [str(each.without_remedy()).removeprefix(f"{path}: ") for each in unaligned]
+        raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
+    if failures:
+        raise failures[0]
+    return Home(unproven or checkpoint)
+
+
+def _candidates(
+    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes, keymap: str | None
+) -> Iterator[ParsedSpec]:
+    yield from specs
+    told = _as_in_the_file(checkpoint, path, specs[-1], keymap)
+    if told is not None:
+        before, after = specs[-1].dump(), told.dump()
+        other = {kind for kind in after if before.get(kind) != after[kind]}
+        if other <= {*intended.changed, *intended.fresh}:
+            yield told
+
+
+def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None) -> ParsedSpec | None:
+    """Return the spec with what shapes tell of the file, its number of classes above all."""
+    if path.suffix.lower() == ".onnx" and keymap is None:
+        from zoo.weights.alignment.load import classes_declared  # it needs the exporter, which takes seconds to import
+
+        return classes_declared(path, parsed)
+    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
+    changes = changes_of(checkpoint, parsed, model, path, keymap)
+    return parse(merge(parsed.dump(), changes)) if changes else None
+
+
+def _named(
+    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None
+) -> tuple[Checkpoint, MigrationReport]:
+    if path.suffix.lower() == ".onnx" and keymap is None:
+        from zoo.weights.alignment.load import from_graph
+
+        return from_graph(path, checkpoint, parsed, "", mapped=True)
+    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
+    return recognised(checkpoint, parsed, model, path, keymap)
