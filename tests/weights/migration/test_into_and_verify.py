@@ -128,6 +128,20 @@ def test_build_with_weights_from_elsewhere_for_the_changed_or_the_unchanged_mode
         zoo.build({**SPEC, "backbone": {"type": "resnet_lite", "layers": [2, 1, 1, 1]}}, weights=path)
 
 
+def test_build_takes_a_file_of_other_classes_and_channels(tmp_path: Path) -> None:
+    path = tmp_path / "grey.pth"
+    theirs = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
+    theirs.conv1 = nn.Conv2d(1, 64, 7, bias=False)
+    torch.save(theirs.state_dict(), path)
+    model = zoo.build(SPEC, weights=path, num_classes=7, in_channels=1)  # of the file's channels
+    assert torch.equal(model.backbone.conv1.weight, theirs.conv1.weight)
+    assert [change.name for change in model.transfer.reinitialised] == ["head.fc.weight", "head.fc.bias"]
+    grey = {**SPEC, "input": {"channels": 1}, "head": {"type": "linear", "num_classes": 5}}
+    model = zoo.build(grey, weights=path, num_classes=7, in_channels=2)  # adapted to others
+    assert [change.name for change in model.transfer.adapted] == ["backbone.conv1.weight"]
+    assert model.transfer.reinitialised[0].reason == "head.num_classes 3 → 7"
+
+
 def test_build_is_told_which_weights_and_whose_names(theirs: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "run.pth"
     torch.save({"model": ResNet(BasicBlock, [1, 1, 1, 1]).state_dict(), "ema": theirs.state_dict()}, path)

@@ -76,11 +76,13 @@ def _candidates(
     checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes, keymap: str | None
 ) -> Iterator[ParsedSpec]:
     yield from specs
-    told = _as_in_the_file(checkpoint, path, specs[-1], keymap)
-    if told is not None:
-        before, after = specs[-1].dump(), told.dump()
-        other = {kind for kind in after if before.get(kind) != after[kind]}
-        if other <= {*intended.changed, *intended.fresh}:
+    tried = [each.dump() for each in specs]
+    for spec in reversed(specs):
+        told = _as_in_the_file(checkpoint, path, spec, keymap)
+        after = told.dump() if told is not None else {}
+        other = {kind for kind, part in after.items() if spec.dump().get(kind) != part}
+        if told is not None and after not in tried and other <= {*intended.changed, *intended.fresh}:
+            tried.append(after)
             yield told
 
 
