@@ -177,6 +177,12 @@ def test_a_model_beside_a_projection_is_found(tmp_path: Path) -> None:
     assert eval(fit.call, {"zoo": zoo}).migration.proven
 
 
+def test_of_many_sets_of_weights_a_few_are_looked_at(tmp_path: Path) -> None:
+    path = saved({f"run{n}": zoo.build("mlp").state_dict() for n in range(8)}, tmp_path / "a.pt")
+    with pytest.raises(SeveralWeightsError, match=r"'run5' \(6 tensors, mlp\), 'run6', 'run7'; say which"):
+        zoo.identify(path)
+
+
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     path = saved({"state_dict": zoo.build("lenet", num_classes=62).state_dict(), "epoch": 1}, tmp_path / "a.pt")
     done = CliRunner().invoke(main, ["identify", str(path)])

@@ -29,6 +29,7 @@ from zoo.weights.rebuilding import Composed
 from zoo.weights.strictjson import brief
 
 _MOST_TRIED = 6  # models that are composed for one way to read the names
+_MOST_TOLD_APART = 6  # sets of weights in one file that are looked at
 _MOST_PARTS = 40  # of a file that are tried by themselves
 _DEEPEST_PART = 3  # "model.student.encoder"
 _DEPTH = 10  # another number of classes or channels is what fine-tuning does; another depth is another network
@@ -99,12 +100,13 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
 
 
 def _told_apart(error: SeveralWeightsError, models: Mapping[str, ParsedSpec], path: Path) -> Iterator[str]:
-    """Give each set of weights with what it can be of."""
-    for within in error.candidates:
+    """Give each set of weights, the first ones with what they can be of: for each the file is read anew."""
+    for within in error.candidates[:_MOST_TOLD_APART]:
         state = read(path, within=within).state_dict()
         shapes = {name: unvalued(tensor) for name, tensor in state.items()}
         found = _fitting(shapes, models, path, within)[:1]
         yield f"{brief(within)} ({len(state)} tensors{''.join(f', {fit}' for fit in found)})"
+    yield from map(brief, error.candidates[_MOST_TOLD_APART:])
 
 
 def _parts(
