@@ -16,8 +16,8 @@ from zoo.anatomy.call import Call
 from zoo.anatomy.counting import backward_multiply_adds, multiply_adds
 from zoo.anatomy.reach import Reach, constant, of_input, union
 from zoo.anatomy.rules import results_of
-from zoo.anatomy.shapes import made
 from zoo.errors import ZooError
+from zoo.metakernels import made
 
 _Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -16,13 +17,13 @@ from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
-from zoo.weights.alignment.graph import Graph, Shape
+from zoo.weights.alignment.graph import Constant, Graph, Shape
 from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
-from zoo.weights.alignment.proof import Observed, observe, prove
+from zoo.weights.alignment.proof import InputPort, Observed, observe, prove
 from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import refuse_growing, refuse_large_input, refuse_unsafe
-from zoo.weights.alignment.target import target_graph
+from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.migration.report import Alignment, MigrationReport, Proof
@@ -79,14 +80,16 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     graph = read_graph(path, given, mapped=mapped)
     skeleton = _skeleton(path, given, graph, parsed)
     shape, size = _input(skeleton, graph, path)
-    ours = target_graph(skeleton, size, path)
+    ours, activations = target_of(skeleton, size, path)
     state = skeleton.state_dict(keep_vars=True)
     aliases = tied(state)
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
     refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in expected.values()), path)
     sides = _Sides(canonical(_under_first_names(ours, aliases), path), canonical(graph, path))
-    if sides.model.outputs != sides.file.outputs:
-        raise AlignmentError(path, f"gives {sides.file.outputs} outputs; the model gives {sides.model.outputs}")
+    if len(sides.model.outputs) != len(sides.file.outputs):
+        raise AlignmentError(
+            path, f"gives {len(sides.file.outputs)} outputs; the model gives {len(sides.model.outputs)}"
+        )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
     observed: Observed | None = None
@@ -94,10 +97,12 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)
         if observed is None:
-            observed = observe(path, shape, skeleton.spec["input"]["channels"], size)
+            weights = sum(tensor.nbytes for tensor in given.values()) + 8 * sum(map(_numbers, graph.constants.values()))
+            port = InputPort(shape, skeleton.spec["input"]["channels"], size)
+            observed = observe(path, port, sides.file.outputs, weights, activations)
         made = Checkpoint(found.tensors, aliases, order=tuple(state))
         model = rebuild(parsed, made, path)
-        outputs = prove(model, observed, _trailing(sides), path)
+        outputs = prove(model, observed, sides.model.outputs, _trailing(sides), path)
         if all(each.holds for each in outputs):
             report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size, observed)
             return Aligned(made, report)
@@ -114,6 +119,10 @@ def _skeleton(path: Path, given: Mapping[str, torch.Tensor], graph: Graph, parse
     if sum(n for n, _ in sizes) > 1 << 16:  # a graph may make its weights of nothing, as the light models do
         budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
     return assemble(parsed, "meta", initialise=False, budget=budget).eval()
+
+
+def _numbers(constant: Constant) -> int:
+    return math.prod(constant.shape)
 
 
 def _input(model: Model, graph: Graph, path: Path) -> tuple[Shape, tuple[int, ...]]:

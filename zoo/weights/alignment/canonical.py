@@ -2,7 +2,7 @@
 
 ``Gemm`` is ``MatMul`` and ``Add``; a bias that is added belongs to what it is added to, a BatchNorm to the convolution
 before it; ``FusedConv`` and ``FusedGemm`` of onnxruntime are taken apart; ``Mul`` and ``Add`` of one number a channel
-are a norm; what only passes numbers on is left out.
+are a norm, and so is what a norm of other statistics multiplies and adds; what only passes numbers on is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zoo.weights.alignment.constants import Computed, folded, small
 from zoo.weights.alignment.graph import Graph, Node
 from zoo.weights.alignment.layers import Edge, Held, Layer, Layout
 from zoo.weights.alignment.order import ordered
-from zoo.weights.alignment.words import window, word
+from zoo.weights.alignment.words import undone, window, word
 
 _PASSING = {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean"}
@@ -26,6 +26,11 @@ _PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 26  # of all trails together: words that go into words may double each time
 _NORM = ("scale", "shift", "mean", "var")
+_NORMS = {
+    "InstanceNormalization": "InstanceNormalization",
+    "GroupNormalization": "InstanceNormalization",  # of groups, which are laid out as channels before
+    "LayerNormalization": "LayerNormalization",
+}
 
 
 class _Data(NamedTuple):
@@ -58,28 +63,31 @@ class _Walk:
         self.layers: list[Layer] = [Layer("input", "the input")]
         self.values.update({name: _Data(0) for name in graph.inputs})
         self.nodes = ordered(graph, path)
-        self.uses = Counter(name for node in self.nodes for name in node.inputs)
+        self.uses = Counter(name for node in self.nodes for name in _taken(node))
         self.uses.update(graph.outputs)
         self.takers: dict[str, list[Node]] = {}
         self.letters = 0
         for node in self.nodes:
-            for name in node.inputs:
+            for name in _taken(node):
                 self.takers.setdefault(name, []).append(node)
 
     def layout(self) -> Layout:
         for node in self.nodes:
             self._take(node)
-        trailing = []
-        for name in self.graph.outputs:
+        trailing, outputs = [], []
+        for index, name in enumerate(self.graph.outputs):
             value = self.values[name]
-            if not isinstance(value, _Data):
-                raise AlignmentError(self.path, f"gives {name!r}, which does not depend on the input")
+            if not isinstance(value, _Data):  # a detector gives the sizes of its maps as well
+                continue
+            outputs.append(index)
             trailing.append(value.trail[-1] if value.trail else "")
             self.layers.append(Layer("output", f"the output {name!r}", inputs=[Edge(value.layer, value.trail)]))
-        return _pruned(self.layers, len(self.graph.outputs), tuple(trailing))
+        if not outputs:
+            raise AlignmentError(self.path, "gives nothing that depends on the input")
+        return _pruned(self.layers, tuple(outputs), tuple(trailing))
 
     def _take(self, node: Node) -> None:
-        given = [self.values[name] if name else None for name in node.inputs]
+        given = [self.values[name] if name else None for name in _taken(node)]
         data = [each for each in given if isinstance(each, _Data)]
         if not data or node.op in ("Shape", "Size"):
             made = folded(node, [each for each in given if not isinstance(each, _Data)], self.constants)
@@ -93,6 +101,8 @@ class _Walk:
             self._product(node, given)
         elif node.op == "BatchNormalization" and len(given) == 5 and all(_is(given, n, Held) for n in range(1, 5)):
             self._batchnorm(node, given)
+        elif node.op in _NORMS and _is(given, 0, _Data):
+            self._norm(node, given)
         elif node.op in ("Add", "Mul", "BiasGelu") and len(given) == 2 and len(data) == 1:
             self._by_constant(node, data[0], next(each for each in given if not isinstance(each, _Data)))
         else:
@@ -166,6 +176,16 @@ class _Walk:
             self._give(node, _Data(place))
             return
         self._add(node, Layer("norm", node.op, node, [self._edge(data)], slots=slots, eps=eps, normed=True))
+
+    def _norm(self, node: Node, given: list[_Value | None]) -> None:
+        """Take a norm that computes its statistics: a word, and behind it one number a channel where it has weights."""
+        data = _data(given[0])
+        trail = (*data.trail, _NORMS[node.op])
+        weights = {role: each for role, each in zip(_NORM, given[1:3], strict=False) if isinstance(each, Held)}
+        if all(_does_nothing(role, each) for role, each in weights.items()):
+            self._give(node, _Data(data.layer, trail, data.sole))
+        else:
+            self._add(node, Layer("norm", node.op, node, [Edge(data.layer, trail)], slots=weights))
 
     def _by_constant(self, node: Node, data: _Data, constant: _Value | None) -> None:
         """Add or multiply what does not depend on the input: a bias, half a norm, or a plain number."""
@@ -241,11 +261,13 @@ class _Walk:
         if len(data) > 1:
             told = f"{op}({'|'.join(sorted(','.join(each.trail) for each in data))})"
         trail = first.trail if not told else (*first.trail, told) if len(data) == 1 else (told,)
+        if undone(trail):
+            trail = trail[:-2]
         for output in range(len(node.outputs)):
             self._give(node, _Data(first.layer, (*trail, f"#{output}") if output else trail, first.sole), output)
 
 
-def _pruned(layers: list[Layer], outputs: int, trailing: tuple[str, ...]) -> Layout:
+def _pruned(layers: list[Layer], outputs: tuple[int, ...], trailing: tuple[str, ...]) -> Layout:
     """Leave out layers that nothing takes from, and put each after those that it takes from."""
     needed = set()
     wanted = [index for index, layer in enumerate(layers) if layer.kind == "output"]
@@ -259,6 +281,19 @@ def _pruned(layers: list[Layer], outputs: int, trailing: tuple[str, ...]) -> Lay
     for index in kept:
         layers[index].inputs = [Edge(places[edge.source], edge.trail) for edge in layers[index].inputs]
     return Layout([layers[index] for index in kept], outputs, trailing)
+
+
+def _taken(node: Node) -> tuple[str, ...]:
+    """Return the inputs whose numbers matter: of the second input of CastLike only the dtype does."""
+    return node.inputs[:1] if node.op == "CastLike" else node.inputs
+
+
+def _does_nothing(role: str, held: Held) -> bool:
+    """Tell whether a weight that is no parameter leaves everything as it is: scale 1, shift 0."""
+    if held.constant.parameter is not None or held.constant.values is None:
+        return False
+    values = held.values()
+    return bool((values == (1 if role == "scale" else 0)).all())
 
 
 def _is(given: list[_Value | None], index: int, kind: type) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,9 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
             return first.then(steps)
         if node.op == "ConstantOfShape":
             return _filled(node, first, constants)
+    few = _evaluated(node, inputs)
+    if few is not None:
+        return few
     given = [each for each in inputs if each is not None]
     parameters = frozenset(
         name
@@ -74,6 +77,38 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     from_shapes = any(isinstance(each, Computed) and each.shape_like for each in given)
     makes_numbers = node.op in ("Expand", "ConstantOfShape") or not from_shapes
     return Computed(shape_like=from_shapes and not makes_numbers, parameters=parameters)
+
+
+def _evaluated(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
+    """Return what a node makes of a few whole numbers, as exporters write axes and shapes."""
+    compute = _ARITHMETIC.get(node.op)
+    numbers = [whole(each) for each in inputs]
+    if compute is None or any(each is None for each in numbers):
+        return None
+    if any(isinstance(each, Held) and each.constant.floating for each in inputs):
+        return None
+    try:
+        made = compute([torch.tensor(each) for each in numbers])
+    except (RuntimeError, ValueError, ZeroDivisionError):
+        return None
+    if made.numel() > _SMALL:
+        return None
+    name = node.outputs[0]
+    return Held(Constant(name, tuple(made.shape), lambda: made, made.dtype))
+
+
+def _range(numbers: Sequence[torch.Tensor]) -> torch.Tensor:
+    start, end, step = (int(each.item()) for each in numbers)
+    return torch.arange(start, min(end, start + (_SMALL + 1) * step) if step > 0 else end, step)
+
+
+_ARITHMETIC: Mapping[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
+    "Add": lambda numbers: numbers[0] + numbers[1],
+    "Sub": lambda numbers: numbers[0] - numbers[1],
+    "Mul": lambda numbers: numbers[0] * numbers[1],
+    "Concat": lambda numbers: torch.cat([each.reshape(-1) for each in numbers]),
+    "Range": _range,
+}
 
 
 def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> tuple[str, tuple[int, ...]] | None:

@@ -157,12 +157,12 @@ class Layout:
 
     Attributes:
         layers: the layers; the first is the input, the last ones are the outputs.
-        outputs: how many outputs there are.
+        outputs: which outputs of the graph these are; what depends on sizes alone is none of them.
         trailing: the last word before each output, ``"Softmax"``, or nothing.
     """
 
     layers: Sequence[Layer]
-    outputs: int
+    outputs: tuple[int, ...]
     trailing: tuple[str, ...]
 
     def consumers(self) -> Mapping[int, list[tuple[int, int]]]:

@@ -1,6 +1,6 @@
 """The proof of an alignment: onnxruntime on the stranger's file, and the new model, give the same.
 
-The file is run first, alone, and what it gives is kept, so that its weights and the model's are not in memory at once.
+The file is run first, in a process of its own, and what it gives is kept: its weights never are in memory here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from zoo.errors import AlignmentError
 from zoo.model import Model
 from zoo.weights.alignment.graph import Shape
-from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs, in_onnxruntime
+from zoo.weights.verification.apart import outputs_apart
+from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
 
 _FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -25,6 +27,14 @@ _FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Sigmoid": torch.sigmoid,
 }
 """What a file may do behind the end of the model, and the model is made to do for the comparison."""
+
+_AT_REST = 1 << 30
+"""How many bytes a process may take for Python, onnxruntime and its threads."""
+
+_ROOM = 8
+"""How many times its activations onnxruntime may take: it unrolls the windows of convolutions of volumes."""
+
+_SMALL = 1 << 20
 
 _LOOSEST = 0.1
 """A model that rounds so much that more than this would do proves nothing by agreeing."""
@@ -51,43 +61,63 @@ class Observed:
         return any(len(each) < 2 or not torch.equal(each[:1].expand_as(each), each) for each in self.outputs)
 
 
-def observe(path: Path, shape: Shape, channels: int, size: Sequence[int]) -> Observed:
+class InputPort(NamedTuple):
+    """What a file takes.
+
+    Attributes:
+        shape: as it says itself; None for an axis of any length.
+        channels: how many channels that is.
+        size: the length of each further axis.
+    """
+
+    shape: Shape
+    channels: int
+    size: Sequence[int]
+
+
+def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, activations: int) -> Observed:
     """Run a stranger's file by onnxruntime on random numbers and on an image made by code.
+
+    It may take what a model of this size can need, not more.
 
     Args:
         path: the file, which was looked through before.
-        shape: what it takes; None for an axis of any length.
-        channels: how many channels that is.
-        size: the length of each further axis.
+        port: what it takes.
+        which: the outputs to keep.
+        weights: how many bytes its weights have.
+        activations: how many numbers the model makes for one sample.
 
     Raises:
         AlignmentError: onnxruntime does not run it, or it gives numbers that are not finite.
     """
-    kinds = probes(channels, size, None)
+    kinds = probes(port.channels, port.size, None, batches=(1,))
     both = torch.cat([kinds["random"][0], kinds["images"][0]])
-    count = shape[0] if shape and shape[0] is not None else len(both)
+    count = port.shape[0] if port.shape and port.shape[0] is not None else len(both)
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
+    made = 8 * activations * len(batches[0])
     try:
-        run = in_onnxruntime(path, frugal=True)
-        found = [run(each) for each in batches]
+        found = outputs_apart(
+            path, batches, memory=_AT_REST + 4 * weights + _ROOM * made, output=_SMALL + len(batches) * made
+        )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
-    except Exception as error:  # whatever onnxruntime raises for an input, it is told of which file
-        reason = str(error).strip().partition("\n")[0]
-        raise AlignmentError(path, f"cannot be proven: onnxruntime does not run it: {reason}") from error
+    found = [[each[index] for index in which] for each in found]
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
     if not all(bool(torch.isfinite(each).all()) for each in outputs if each.is_floating_point()):
         raise AlignmentError(path, "cannot be proven: what it computes is not finite; a weight of it may be damaged")
     return Observed(torch.cat(batches), outputs)
 
 
-def prove(model: Model, observed: Observed, trailing: Sequence[str], path: Path) -> list[OutputParity]:
+def prove(
+    model: Model, observed: Observed, which: Sequence[int], trailing: Sequence[str], path: Path
+) -> list[OutputParity]:
     """Compare what a model computes with what a file gave.
 
     Args:
         model: the model, around the tensors of the file.
         observed: what the file gave.
+        which: the outputs of the model that it is to be compared with.
         trailing: for each output, what the file does behind the end of the model, or nothing.
         path: the file, for errors.
 
@@ -97,7 +127,7 @@ def prove(model: Model, observed: Observed, trailing: Sequence[str], path: Path)
     Raises:
         AlignmentError: they cannot be compared.
     """
-    finished = _Finished(model, trailing, [tuple(each.shape) for each in observed.outputs])
+    finished = _Finished(model, which, trailing, [tuple(each.shape) for each in observed.outputs])
     for word, output in zip(trailing, observed.outputs, strict=True):
         if word == "Softmax" and float(output.max()) > _SATURATED:
             raise AlignmentError(path, "cannot be proven: it ends in a softmax, which is saturated on every input")
@@ -124,12 +154,15 @@ def _finished(output: torch.Tensor, word: str) -> torch.Tensor:
 class _Finished(nn.Module):
     """A model that ends as a file does."""
 
-    def __init__(self, model: Model, trailing: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(
+        self, model: Model, which: Sequence[int], trailing: Sequence[str], shapes: Sequence[tuple[int, ...]]
+    ) -> None:
         super().__init__()
-        self.model, self.trailing, self.shapes = model, tuple(trailing), tuple(shapes)
+        self.model, self.which, self.trailing, self.shapes = model, which, tuple(trailing), tuple(shapes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        leaves = tree_leaves(self.model(x))
+        leaves = [each for each in tree_leaves(self.model(x)) if isinstance(each, torch.Tensor)]
+        leaves = [leaves[index] for index in self.which]
         made = [_finished(leaf, word) for word, leaf in zip(self.trailing, leaves, strict=True)]
         return tuple(
             each.reshape(shape) if each.numel() == torch.Size(shape).numel() else each

@@ -1,21 +1,51 @@
-"""target_graph: the graph of the model that is wanted, from its own export, without a single weight in memory."""
+"""target: the graph of the model that is wanted, without a single weight in memory.
+
+One run on the meta device tells it in milliseconds. Only where the model calls an operator that is not known here,
+torch's exporter is asked, whose code alone takes seconds and 200 MB.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from onnxscript import ir
 
 from zoo.model import Model
 from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node
+from zoo.weights.alignment.tracing import traced
 from zoo.weights.checkpoint import Artifact, Port, input_port, output_ports
-from zoo.weights.onnx.export import export
 
 
-def target_graph(model: Model, size: Sequence[int], path: Path) -> Graph:
+class Target(NamedTuple):
+    """What a file is laid beside.
+
+    Attributes:
+        graph: the graph of the model; every tensor of it has its name there.
+        activations: how many numbers the model makes for one sample.
+    """
+
+    graph: Graph
+    activations: int
+
+
+def target(model: Model, size: Sequence[int], path: Path) -> Target:
+    """Return the graph of a model.
+
+    Args:
+        model: the model, on the meta device and in evaluation mode.
+        size: the length of each axis of the input but batch and channels.
+        path: the file that is to be aligned, for errors.
+
+    Raises:
+        WeightsError: it has an operator that is not known here, and torch cannot export it.
+    """
+    run = traced(model, size)
+    return Target(exported(model, size, path) if run.graph is None else run.graph, run.activations)
+
+
+def exported(model: Model, size: Sequence[int], path: Path) -> Graph:
     """Export a model that is on the meta device, folded and merged nowhere, so that every tensor has its name.
 
     Args:
@@ -26,23 +56,25 @@ def target_graph(model: Model, size: Sequence[int], path: Path) -> Graph:
     Raises:
         WeightsError: torch cannot export the model.
     """
+    from zoo.weights.onnx.export import export
+
     fixed = Port(name=input_port(model).name, shape=("batch", model.spec["input"]["channels"], *size))
     artifact = Artifact(spec=model.spec, lock=model.lock, inputs=(fixed,), outputs=output_ports(model))
-    exported = export(model, artifact, path, opset=None, optimize=False)
+    made = export(model, artifact, path, opset=None, optimize=False)
     parameters = model.state_dict()
     constants = {
-        name: _constant(name, value.const_value, parameters) for name, value in exported.graph.initializers.items()
+        name: _constant(name, value.const_value, parameters) for name, value in made.graph.initializers.items()
     }
     nodes = []
-    for node in exported.graph:
+    for node in made.graph:
         if node.op_type == "Constant" and not node.domain:
             (attribute,) = node.attributes.values()
             name = node.outputs[0].name or ""
             constants[name] = _stated(name, attribute)
         else:
             nodes.append(_node(node))
-    inputs = {value.name or "": () for value in exported.graph.inputs}
-    return Graph(tuple(nodes), constants, inputs, tuple(value.name or "" for value in exported.graph.outputs))
+    inputs = {value.name or "": () for value in made.graph.inputs}
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name or "" for value in made.graph.outputs))
 
 
 def _constant(name: str, value: Any, parameters: Mapping[str, torch.Tensor]) -> Constant:
@@ -55,7 +87,9 @@ def _constant(name: str, value: Any, parameters: Mapping[str, torch.Tensor]) -> 
     return Constant(name, shape, values, dtype, parameter)
 
 
-def _stated(name: str, attribute: ir.Attr) -> Constant:
+def _stated(name: str, attribute: Any) -> Constant:
+    from onnxscript import ir
+
     value: Any = attribute.value
     if isinstance(value, ir.TensorProtocol):
         tensor = torch.from_numpy(value.numpy().copy())
@@ -65,7 +99,7 @@ def _stated(name: str, attribute: ir.Attr) -> Constant:
     return Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
 
 
-def _node(node: ir.Node) -> Node:
+def _node(node: Any) -> Node:
     attributes: dict[str, Attribute] = {}
     for name, attribute in node.attributes.items():
         value: Any = attribute.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zoo.weights.alignment.constants import small
 from zoo.weights.alignment.graph import Node
@@ -37,11 +38,9 @@ def word(node: Node, inputs: Sequence[object]) -> str:
     """Return the word for an operator without weights; nothing for one that does nothing."""
     op = node.op
     if op in _POOLS:
-        kernel = node.ints("kernel_shape")
-        told = window(node, len(kernel))
-        if set(kernel) <= {1} and not told:
-            return ""
-        return " ".join([op, "×".join(map(str, kernel)), *told])
+        return _pooling(node)
+    if op == "Transpose":
+        return f"Transpose {','.join(map(str, node.ints('perm')))}".rstrip()
     if op in _GLOBAL:
         return f"global {_GLOBAL[op]}"
     if op == "Clip":
@@ -49,7 +48,37 @@ def word(node: Node, inputs: Sequence[object]) -> str:
         low = bounds[0][0] if bounds and bounds[0] else node.number("min", float("-inf"))
         high = bounds[1][0] if len(bounds) > 1 and bounds[1] else node.number("max", float("inf"))
         return "Relu" if (low, high) == (0, float("inf")) else f"Clip {low:.4g} to {high:.4g}"
-    if op in _NUMBERS:
-        name, default = _NUMBERS[op]
-        return f"{op} {node.number(name, default):.4g}"
-    return op
+    name, default = _NUMBERS.get(op, ("", 0))
+    return f"{op} {node.number(name, default):.4g}" if name else op
+
+
+def _pooling(node: Node) -> str:
+    kernel = node.ints("kernel_shape")
+    told = window(node, len(kernel))
+    kernel, told = _of_signals(node, kernel, told)
+    if set(kernel) <= {1} and not told:
+        return ""
+    return " ".join([node.op, "×".join(map(str, kernel)), *told])
+
+
+def undone(trail: Sequence[str]) -> bool:
+    """Tell whether the last word of a trail turns back what the one before it turned."""
+    orders = [word.removeprefix("Transpose ").split(",") for word in trail[-2:] if word.startswith("Transpose ")]
+    return (
+        len(orders) == 2
+        and sorted(orders[0]) == sorted(orders[1])
+        and [orders[0][int(n)] for n in orders[1]] == [str(n) for n in range(len(orders[0]))]
+    )
+
+
+def _of_signals(node: Node, kernel: tuple[int, ...], told: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the window of a pooling without a first axis on which it does nothing: so torch pools signals."""
+    dims = len(kernel)
+    if dims < 2 or kernel[0] != 1:
+        return kernel, told
+    strides, dilations = (node.ints(name, (1,) * dims) for name in ("strides", "dilations"))
+    pads = node.ints("pads", (0,) * 2 * dims)
+    if strides[0] != 1 or pads[0] or pads[dims]:
+        return kernel, told
+    rest = {"strides": strides[1:], "dilations": dilations[1:], "pads": pads[1:dims] + pads[dims + 1 :]}
+    return kernel[1:], window(replace(node, attributes={**node.attributes, **rest}), dims - 1)

@@ -144,13 +144,12 @@ def in_float64(model: nn.Module) -> Run:
     return in_torch(wide, torch.float64)
 
 
-def in_onnxruntime(path: Path, threads: int = 0, *, frugal: bool = False) -> Run:
+def in_onnxruntime(path: Path, threads: int = 0) -> Run:
     """Return the run of an ONNX file by onnxruntime on the CPU.
 
     Args:
         path: the file.
         threads: how many threads it takes; 0 lets it choose.
-        frugal: whether it computes the graph as it is written and keeps no second copy of the weights.
 
     Raises:
         RunError: onnxruntime does not open it.
@@ -160,10 +159,6 @@ def in_onnxruntime(path: Path, threads: int = 0, *, frugal: bool = False) -> Run
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    if frugal:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base

@@ -1,4 +1,4 @@
-"""Shapes: what the commonest operations make, without torch's own kernels for the meta device.
+"""Metakernels: what the commonest operations make on the meta device, without torch's own kernels for it.
 
 Those of convolution, batch norm, max pool, mean and a few others are written in Python, over modules that take a
 second or two to import: longer than all the rest takes together. Whatever is not plain here is left to them.

@@ -1,0 +1,243 @@
+"""Operators of torch as those of ONNX, as far as the models that one can spell out here call them.
+
+What depends on values is left out: of a window its size and steps are kept, of a reshape only that it is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from zoo.weights.alignment.tracing import Recording
+
+_Shape = tuple[int, ...]
+_Operand = torch.Tensor | float | int
+
+
+class UntraceableError(Exception):
+    """A model calls an operator that has no translation here; it is exported instead. It never leaves this package."""
+
+    def __init__(self, operator: str) -> None:
+        self.operator = operator
+        super().__init__(f"cannot be traced: {operator}")
+
+
+PASSING = frozenset(
+    {"view", "_unsafe_view", "reshape", "clone", "alias", "detach", "_to_copy", "squeeze", "unsqueeze", "copy"}
+)
+"""What gives the same numbers in the same order."""
+
+UNARY: Mapping[str, str] = {
+    "abs": "Abs", "ceil": "Ceil", "cos": "Cos", "erf": "Erf", "exp": "Exp", "expand": "Expand", "floor": "Floor",
+    "hardsigmoid": "HardSigmoid", "hardswish": "HardSwish", "log": "Log", "neg": "Neg", "reciprocal": "Reciprocal",
+    "relu": "Relu", "round": "Round", "select": "Gather", "sigmoid": "Sigmoid", "sin": "Sin", "slice": "Slice",
+    "softplus": "Softplus", "sqrt": "Sqrt", "tanh": "Tanh", "constant_pad_nd": "Pad", "reflection_pad2d": "Pad",
+    "upsample_bilinear2d": "Resize", "upsample_linear1d": "Resize", "upsample_nearest1d": "Resize",
+    "upsample_nearest2d": "Resize", "upsample_nearest3d": "Resize", "upsample_trilinear3d": "Resize",
+    "upsample_bicubic2d": "Resize", "_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sum": "ReduceSum",
+    "mean": "ReduceMean", "amax": "ReduceMax", "linalg_vector_norm": "ReduceL2",
+}  # fmt: skip
+"""What takes one value and has no weights: a word between two layers."""
+
+
+def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
+    """Return a number for each axis."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * dims if len(values) == 1 else values
+
+
+def _convolution(
+    graph: Recording, _: _Shape, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], transposed: bool,
+    output_padding: Sequence[int], groups: int,
+) -> str:  # fmt: skip
+    dims = weight.dim() - 2
+    inputs = [graph.name(each) for each in (x, weight, bias) if each is not None]
+    return graph.node(
+        "ConvTranspose" if transposed else "Conv",
+        *inputs,
+        strides=_each(stride, dims),
+        pads=_each(padding, dims) * 2,
+        dilations=_each(dilation, dims),
+        group=groups,
+        **({"output_padding": _each(output_padding, dims)} if transposed else {}),
+    )
+
+
+def _linear(graph: Recording, _: _Shape, *operands: torch.Tensor, beta: float = 1, alpha: float = 1) -> str:
+    """Translate ``addmm`` (bias, input, matrix) and ``mm`` (input, matrix)."""
+    *bias, x, matrix = (graph.name(each) for each in operands)
+    return graph.node("Gemm", x, matrix, *bias, alpha=float(alpha), beta=float(beta))
+
+
+def _product(graph: Recording, _: _Shape, x: torch.Tensor, y: torch.Tensor) -> str:
+    return graph.node("MatMul", graph.name(x), graph.name(y))
+
+
+def _batch_norm(
+    graph: Recording, _: _Shape, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None,
+    mean: torch.Tensor, var: torch.Tensor, *rest: Any,
+) -> str:  # fmt: skip
+    if weight is None or bias is None:
+        raise UntraceableError("a BatchNorm without weights")
+    eps = float(rest[-1])
+    return graph.node("BatchNormalization", *(graph.name(t) for t in (x, weight, bias, mean, var)), epsilon=eps)
+
+
+def _affine(graph: Recording, made: str, weight: torch.Tensor | None, bias: torch.Tensor | None, rank: int) -> str:
+    """Multiply and add one number a channel, or one a position where those are as many axes as the weight has."""
+    for op, each in (("Mul", weight), ("Add", bias)):
+        if each is not None:
+            name = graph.name(each)
+            if rank > each.dim():
+                name = graph.node("Reshape", name, shape=(*each.shape, *(1,) * rank))
+            made = graph.node(op, made, name)
+    return made
+
+
+def _group_norm(
+    graph: Recording, shape: _Shape, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *_: Any
+) -> str:
+    normed = graph.node("InstanceNormalization", graph.name(x))
+    return _affine(graph, normed, weight, bias, len(shape) - 2)
+
+
+def _layer_norm(
+    graph: Recording, _: _Shape, x: torch.Tensor, __: Sequence[int], weight: torch.Tensor | None,
+    bias: torch.Tensor | None, *___: Any,
+) -> str:  # fmt: skip
+    return _affine(graph, graph.node("LayerNormalization", graph.name(x)), weight, bias, 0)
+
+
+def _pool(op: str) -> Callable[..., str]:
+    def translate(
+        graph: Recording, _: _Shape, x: torch.Tensor, kernel: Sequence[int], stride: Sequence[int] = (),
+        padding: Sequence[int] | int = 0, *rest: Any,
+    ) -> str:  # fmt: skip
+        dims = len(kernel)
+        dilation = rest[0] if op == "MaxPool" and rest else 1
+        each = [_each(value, dims) for value in (kernel, stride or kernel, padding, dilation)]
+        kernel, stride, padding, dilation = each
+        return graph.node(op, graph.name(x), kernel_shape=kernel, strides=stride, pads=padding * 2, dilations=dilation)
+
+    return translate
+
+
+def _adaptive(kind: str) -> Callable[..., str]:
+    """A pooling to a fixed size: of all, of windows of one size, or of none where the size is there already."""
+
+    def translate(graph: Recording, shape: _Shape, x: torch.Tensor, size: Sequence[int]) -> str:
+        before, after = x.shape[-len(size) :], shape[-len(size) :]
+        if before == after:
+            return graph.node("Identity", graph.name(x))
+        if set(after) == {1}:
+            return graph.node(f"Global{kind}Pool", graph.name(x))
+        if any(a % b for a, b in zip(before, after, strict=True)):
+            return graph.node(f"Adaptive{kind}Pool", graph.name(x))
+        kernel = tuple(a // b for a, b in zip(before, after, strict=True))
+        return _pool(f"{kind}Pool")(graph, shape, x, kernel)
+
+    return translate
+
+
+def _binary(op: str) -> Callable[..., str]:
+    def translate(graph: Recording, _: _Shape, x: _Operand, y: _Operand, *, alpha: float = 1) -> str:
+        if alpha != 1:
+            raise UntraceableError(f"{op} with a factor")
+        names = [graph.name(v) if isinstance(v, torch.Tensor) and graph.known(v) else _number(graph, v) for v in (x, y)]
+        return graph.node(op, *names)
+
+    return translate
+
+
+def _number(graph: Recording, value: _Operand) -> str:
+    if isinstance(value, torch.Tensor):
+        raise UntraceableError("a tensor that is made on the way")
+    return graph.number(float(value))
+
+
+def _turned(op: str) -> Callable[..., str]:
+    def translate(graph: Recording, _: _Shape, x: torch.Tensor, *axes: Any) -> str:
+        order = list(range(x.dim()))
+        if op == "permute":
+            order = [axis % x.dim() for axis in axes[0]]
+        elif x.dim() > 1:
+            one, other = (0, 1) if op == "t" else (axes[0] % x.dim(), axes[1] % x.dim())
+            order[one], order[other] = order[other], order[one]
+        return graph.node("Transpose", graph.name(x), perm=tuple(order))
+
+    return translate
+
+
+def _joined(graph: Recording, shape: _Shape, parts: Sequence[torch.Tensor], axis: int = 0) -> str:
+    return graph.node("Concat", *(graph.name(each) for each in parts), axis=axis % len(shape))
+
+
+def _clipped(graph: Recording, _: _Shape, x: torch.Tensor, low: float | None = None, high: float | None = None) -> str:
+    low, high = (float("-inf") if low is None else float(low)), (float("inf") if high is None else float(high))
+    return graph.node("Clip", graph.name(x), min=low, max=high)
+
+
+def _clipped_above(graph: Recording, shape: _Shape, x: torch.Tensor, low: float) -> str:
+    return _clipped(graph, shape, x, low)
+
+
+def _sloped(op: str, slope: float) -> Callable[..., str]:
+    def translate(graph: Recording, _: _Shape, x: torch.Tensor, alpha: float = slope, *rest: Any) -> str:
+        if any(each != 1 for each in rest):
+            raise UntraceableError(f"{op} with a factor")
+        return graph.node(op, graph.name(x), alpha=float(alpha))
+
+    return translate
+
+
+def _silu(graph: Recording, _: _Shape, x: torch.Tensor) -> str:
+    name = graph.name(x)
+    return graph.node("Mul", name, graph.node("Sigmoid", name))
+
+
+def _gelu(graph: Recording, _: _Shape, x: torch.Tensor, **__: Any) -> str:
+    return graph.node("Gelu", graph.name(x))
+
+
+OPERATORS: Mapping[str, Callable[..., str]] = {
+    "convolution": _convolution,
+    "addmm": _linear,
+    "mm": _linear,
+    "bmm": _product,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "cudnn_batch_norm": _batch_norm,
+    "native_group_norm": _group_norm,
+    "native_layer_norm": _layer_norm,
+    "max_pool2d_with_indices": _pool("MaxPool"),
+    "max_pool3d_with_indices": _pool("MaxPool"),
+    "avg_pool2d": _pool("AveragePool"),
+    "avg_pool3d": _pool("AveragePool"),
+    "_adaptive_avg_pool2d": _adaptive("Average"),
+    "_adaptive_avg_pool3d": _adaptive("Average"),
+    "adaptive_max_pool2d": _adaptive("Max"),
+    "adaptive_max_pool3d": _adaptive("Max"),
+    "add": _binary("Add"),
+    "sub": _binary("Sub"),
+    "mul": _binary("Mul"),
+    "div": _binary("Div"),
+    "pow": _binary("Pow"),
+    "maximum": _binary("Max"),
+    "minimum": _binary("Min"),
+    "t": _turned("t"),
+    "transpose": _turned("transpose"),
+    "permute": _turned("permute"),
+    "cat": _joined,
+    "clamp": _clipped,
+    "hardtanh": _clipped,
+    "clamp_min": _clipped_above,
+    "leaky_relu": _sloped("LeakyRelu", 0.01),
+    "elu": _sloped("Elu", 1.0),
+    "silu": _silu,
+    "gelu": _gelu,
+}
+"""What builds the operators of ONNX that one of torch is, by its name; it returns the name of what they give."""

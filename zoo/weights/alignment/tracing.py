@@ -1,0 +1,186 @@
+"""traced: the graph of a model from one run of it on the meta device; torch's exporter is not even imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from zoo.metakernels import made
+from zoo.model import Model
+from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node
+from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY, UntraceableError
+from zoo.weights.checkpoint import tied
+
+_Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
+
+
+class Traced(NamedTuple):
+    """What a run did.
+
+    Attributes:
+        graph: its operators; None if one of them is not known here.
+        activations: how many numbers the model made for one sample.
+    """
+
+    graph: Graph | None
+    activations: int
+
+
+_BATCH = 2
+
+
+def traced(model: Model, size: Sequence[int]) -> Traced:
+    """Run a model once on the meta device and return what it did, in the operators of ONNX.
+
+    Args:
+        model: the model, on the meta device and in evaluation mode.
+        size: the length of each axis of the input but batch and channels.
+
+    Raises:
+        ZooError: the model refuses an input of this size.
+    """
+    x = torch.zeros(_BATCH, model.spec["input"]["channels"], *size, device="meta")
+    trace = _Trace(model, x)
+    with torch.no_grad(), trace:
+        outputs = tree_leaves(model(x))
+    activations = trace.made // _BATCH
+    try:
+        trace.require()
+        graph = trace.graph
+        names = tuple(
+            graph.name(each) if graph.known(each) else graph.node("Shape", _INPUT)  # it can depend on sizes alone
+            for each in outputs
+            if isinstance(each, torch.Tensor)
+        )
+    except UntraceableError:
+        return Traced(None, activations)
+    return Traced(Graph(tuple(graph.nodes), graph.constants, {_INPUT: ()}, names), activations)
+
+
+_INPUT = "the input"
+
+
+@dataclass
+class Recording:
+    """The graph as far as it is known, and which tensor is which value of it.
+
+    Attributes:
+        nodes: the operators so far.
+        constants: the tensors of the model, and numbers that it states.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    _names: dict[int, dict[_Layout, str]] = field(default_factory=dict)
+    _kept: list[torch.Tensor] = field(default_factory=list)
+
+    def known(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor depends on the input or on the tensors of the model."""
+        return int(tensor.untyped_storage()._cdata) in self._names
+
+    def name(self, tensor: torch.Tensor) -> str:
+        """Return the value that a tensor is.
+
+        Raises:
+            UntraceableError: it was made of nothing, or was written into through another view.
+        """
+        found = self._names.get(int(tensor.untyped_storage()._cdata), {}).get(_layout(tensor))
+        if found is None:
+            raise UntraceableError("a tensor that is made on the way, or written into in parts")
+        return found
+
+    def learn(self, tensor: torch.Tensor, name: str, *, inplace: bool = False) -> None:
+        """Note which value a tensor is; what else shares numbers that are written into is known no more."""
+        key = int(tensor.untyped_storage()._cdata)
+        if inplace:
+            self._names[key] = {}
+        self._names.setdefault(key, {})[_layout(tensor)] = name
+        self._kept.append(tensor)  # another storage may come to lie where one was that is gone
+
+    def number(self, value: float | bool | Sequence[int]) -> str:
+        """Return the name of a number, or of a few, that the model states."""
+        name = f"constant {len(self.constants)}"
+        tensor = torch.tensor(value, device="cpu")
+        self.constants[name] = Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: Attribute) -> str:
+        """Add an operator and return the name of what it gives."""
+        name = f"{op} {len(self.nodes)}"
+        self.nodes.append(Node(name, op, "", inputs, (name,), attributes))
+        return name
+
+
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
+    """Sees every operator that a model calls; composite ones are taken apart before."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler to hide the method below from it
+
+    def __init__(self, model: Model, x: torch.Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = Recording()
+        self.made = 0
+        self._failed: UntraceableError | None = None
+        state = model.state_dict(keep_vars=True)
+        aliases = tied(state)
+        held = {**dict(model.named_buffers()), **{name: t for name, t in state.items() if name not in aliases}}
+        for name, tensor in held.items():
+            dtype = torch.float32 if tensor.is_floating_point() else torch.int64  # of ours the kind is enough
+            parameter = name if name in state else None
+            self.graph.constants[name] = Constant(name, tuple(tensor.shape), None, dtype, parameter)
+            self.graph.learn(tensor, name)
+        self.graph.learn(x, _INPUT)
+
+    def require(self) -> None:
+        """Raise what stopped the recording, if something did."""
+        if self._failed is not None:
+            raise self._failed
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        if not taken and "device" in kwargs:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        given = made(func, args, kwargs)
+        if given is None:
+            given = func(*args, **kwargs)
+        results = [each for each in tree_leaves(given) if isinstance(each, torch.Tensor)]
+        self.made += sum(each.numel() for each in results)
+        if self._failed is None and any(self.graph.known(each) for each in taken):
+            op = func._schema.name.rpartition("::")[2]
+            try:
+                names = self._translated(op.rstrip("_"), args, kwargs, results)
+            except UntraceableError as error:
+                self._failed = error
+                return given
+            for tensor, name in zip(results, names, strict=False):
+                self.graph.learn(tensor, name, inplace=op.endswith("_"))
+        return given
+
+    def _translated(
+        self, op: str, args: Sequence[Any], kwargs: Mapping[str, Any], results: Sequence[torch.Tensor]
+    ) -> Sequence[str]:
+        if not results:
+            raise UntraceableError(op)
+        shape = tuple(results[0].shape)
+        if op in OPERATORS:
+            return (OPERATORS[op](self.graph, shape, *args, **kwargs),)
+        first = self.graph.name(args[0]) if args and isinstance(args[0], torch.Tensor) else ""
+        if op in PASSING and first:
+            return (self.graph.node("Reshape", first, shape=shape),)
+        if op in UNARY and first:
+            return (self.graph.node(UNARY[op], first),)
+        raise UntraceableError(op)
+
+
+def _layout(tensor: torch.Tensor) -> _Layout:
+    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()

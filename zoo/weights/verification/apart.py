@@ -1,0 +1,78 @@
+"""outputs_apart: what an ONNX file computes, run in a process of its own that alone a bad file can harm."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zoo.weights.verification import onnxrun
+from zoo.weights.verification.outputs import RunError
+
+MAX_SECONDS = 600
+"""How long it may take: files that are worth a proof take some seconds."""
+
+
+def outputs_apart(path: Path, batches: Sequence[torch.Tensor], *, memory: int, output: int) -> list[list[torch.Tensor]]:
+    """Run an ONNX file by onnxruntime on the CPU, the graph as it is written, in another process.
+
+    Its weights are never in the memory of this one, and neither a crash nor a graph that wants all memory there is
+    reaches it.
+
+    Args:
+        path: the file.
+        batches: inputs.
+        memory: how many bytes the process may take; it is held to that where the system can: not on Windows.
+        output: how many bytes all outputs together may have.
+
+    Returns:
+        For each batch the outputs.
+
+    Raises:
+        RunError: onnxruntime does not open or not run it, or not within the bounds.
+    """
+    request = {
+        "path": str(path.absolute()),
+        "sys_path": sys.path,
+        "memory": memory,
+        "output": output,
+        "batches": len(batches),
+    }
+    stream = BytesIO()
+    stream.write(json.dumps(request).encode() + b"\n")
+    for each in batches:
+        np.lib.format.write_array(stream, each.numpy(), allow_pickle=False)
+    command = [sys.executable, "-I", str(Path(onnxrun.__file__))]
+    try:
+        done = subprocess.run(  # noqa: S603 - this interpreter and a file of ours
+            command, input=stream.getvalue(), capture_output=True, timeout=MAX_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"onnxruntime takes longer than {MAX_SECONDS} s for {path}") from error
+    except OSError as error:
+        raise RunError(f"no process could be started for onnxruntime: {error}") from error
+    head, _, rest = done.stdout.partition(b"\n")
+    if done.returncode or not head:
+        raise RunError(f"onnxruntime ended without an answer on {path}: {_ending(done)}")
+    told = json.loads(head)
+    if "error" in told:
+        raise RunError(f"onnxruntime does not run {path}: {told['error']}")
+    arrays = BytesIO(rest)
+    found = [torch.from_numpy(np.lib.format.read_array(arrays, allow_pickle=False)) for _ in range(told["outputs"])]
+    count = len(found) // len(batches)
+    return [found[start : start + count] for start in range(0, len(found), count)]
+
+
+def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return how a process ended."""
+    if done.returncode < 0:
+        return f"killed by {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}"

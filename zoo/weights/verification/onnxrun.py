@@ -1,0 +1,77 @@
+"""A program that runs an ONNX file by onnxruntime, in a process of its own and within bounds of memory.
+
+It takes on stdin one line of JSON and the inputs as ``.npy``, and gives on stdout one line of JSON and the outputs as
+``.npy``. It imports nothing of zoo, nor torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from io import BytesIO
+from typing import Any, BinaryIO
+
+
+def main() -> None:
+    """Answer the request on stdin."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    request = json.loads(sys.stdin.buffer.readline())
+    inputs = BytesIO(sys.stdin.buffer.read())  # numpy cannot read a pipe
+    sys.path[:] = request["sys_path"]
+    _bound(request["memory"])
+    try:
+        outputs = _computed(request, inputs)
+    except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
+        reason = str(error).strip().partition("\n")[0]
+        _tell(answer, {"error": f"{type(error).__name__}: {reason}"}, [])
+    else:
+        large = sum(each.nbytes for each in outputs) > request["output"]
+        told = {"error": "it gives far more than the model does"} if large else {"outputs": len(outputs)}
+        _tell(answer, told, [] if large else outputs)
+
+
+def _computed(request: dict[str, Any], stream: BinaryIO) -> list[Any]:
+    import numpy as np
+    import onnxruntime
+
+    batches = [np.lib.format.read_array(stream, allow_pickle=False) for _ in range(request["batches"])]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    session = onnxruntime.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"])
+    port, *others = session.get_inputs()
+    if others:
+        raise ValueError(f"it takes {len(others) + 1} inputs; expected one")
+    dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(port.type, np.float32)
+    return [each for batch in batches for each in session.run(None, {port.name: batch.astype(dtype)})]
+
+
+def _bound(memory: int) -> None:
+    """Bound the memory of this process, where the system has bounds."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    bound = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _tell(answer: BinaryIO, told: dict[str, Any], arrays: list[Any]) -> None:
+    import numpy as np
+
+    answer.write(json.dumps(told).encode() + b"\n")
+    for each in arrays:
+        held = BytesIO()
+        np.lib.format.write_array(held, np.asarray(each), allow_pickle=False)
+        answer.write(held.getbuffer())
+    answer.close()
+
+
+if __name__ == "__main__":
+    main()
