@@ -92,14 +92,12 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
         )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
-    observed: Observed | None = None
+    weights = sum(tensor.nbytes for tensor in given.values()) + 8 * sum(map(_numbers, graph.constants.values()))
+    port = InputPort(shape, skeleton.spec["input"]["channels"], size)
+    observed = observe(path, port, sides.file.outputs, weights, activations)
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)
-        if observed is None:
-            weights = sum(tensor.nbytes for tensor in given.values()) + 8 * sum(map(_numbers, graph.constants.values()))
-            port = InputPort(shape, skeleton.spec["input"]["channels"], size)
-            observed = observe(path, port, sides.file.outputs, weights, activations)
         made = Checkpoint(found.tensors, aliases, order=tuple(state))
         model = rebuild(parsed, made, path)
         outputs = prove(model, observed, sides.model.outputs, _trailing(sides), path)
