@@ -29,13 +29,13 @@ class Stranger(NamedTuple):
         make: makes it, with any weights.
         spec: what it is here.
         channels: of its input.
-        size: of its input.
+        size: of its input, for each axis.
     """
 
     make: Callable[[], nn.Module]
     spec: Callable[[], dict[str, Any]]
     channels: int = 3
-    size: int = 32
+    size: tuple[int, ...] = (32, 32)
 
 
 class Combination(NamedTuple):
@@ -86,6 +86,48 @@ def _lenet() -> nn.Module:
     )  # fmt: skip
 
 
+def _grouped(channels: int) -> nn.Module:
+    return nn.GroupNorm(4, channels)
+
+
+def _perceptron() -> nn.Module:
+    hidden = (nn.Linear(48, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 16), nn.LayerNorm(16), nn.GELU())
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 10))
+
+
+def _perceptron_spec() -> dict[str, Any]:
+    return {
+        "input": {"channels": 3, "size": [4, 4]},
+        "backbone": {"type": "mlp", "hidden": [16, 16], "norm": "layer", "activation": "gelu"},
+        "head": {"type": "linear", "num_classes": 10},
+    }
+
+
+class _Part(nn.Module):
+    """A model of others up to where ours ends: without what turns predictions into boxes or masks."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[Any, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.model, self.part = model, forward
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.part(self.model, x)
+
+
+def _segmenter(name: str) -> Callable[[], nn.Module]:
+    make = getattr(torchvision.models.segmentation, name)
+    return lambda: _Part(make(weights=None, weights_backbone=None), lambda model, x: model(x)["out"])
+
+
+def _detector(name: str, *outputs: str) -> Callable[[], nn.Module]:
+    def predictions(model: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = model.head(list(model.backbone(x).values()))
+        return tuple(found[output] for output in outputs)
+
+    make = getattr(torchvision.models.detection, name)
+    return lambda: _Part(make(weights=None, weights_backbone=None), predictions)
+
+
 def _named(name: str, **options: Any) -> Callable[[], nn.Module]:
     return lambda: getattr(torchvision.models, name)(**options)
 
@@ -96,7 +138,7 @@ def _provided(backbone: str, **options: Any) -> dict[str, Any]:
 
 def _provided_stranger(backbone: str) -> Stranger:
     """Return a model of torchvision or timm that is a backbone here, with our own head, so that no name is theirs."""
-    return Stranger(lambda: zoo.build(_provided(backbone)), lambda: _provided(backbone), size=64)
+    return Stranger(lambda: zoo.build(_provided(backbone)), lambda: _provided(backbone), size=(64, 64))
 
 
 STRANGERS = {
@@ -115,25 +157,57 @@ STRANGERS = {
     "torchvision VGG": Stranger(lambda: _vgg((1, 1, 2), False), lambda: _vgg_spec("vgg11", (1, 1, 2))),
     "torchvision VGG with BatchNorm": Stranger(lambda: _vgg((1, 1, 2), True), lambda: _vgg_spec("vgg11_bn", (1, 1, 2))),
     "LeNet-5 as nn.Sequential": Stranger(_lenet, lambda: spec_of("lenet"), channels=1),
+    "torchvision ResNet, group norms": Stranger(
+        lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=10, norm_layer=_grouped),
+        lambda: spec_of(
+            "resnet18",
+            backbone={"layers": [1, 1, 1, 1], "norm": {"type": "group", "groups": 4}},
+            head={"num_classes": 10},
+        ),
+    ),
+    "perceptron with layer norms": Stranger(_perceptron, _perceptron_spec, size=(4, 4)),
+    "resnet18_1d of ours": Stranger(
+        lambda: zoo.build("resnet18_1d"), lambda: spec_of("resnet18_1d"), channels=1, size=(256,)
+    ),
 }
 """Small ones."""
 
 LARGE = {
-    "torchvision resnet18": Stranger(_named("resnet18"), lambda: spec_of("resnet18"), size=64),
-    "torchvision resnet50": Stranger(_named("resnet50"), lambda: spec_of("resnet50"), size=224),
-    "timm resnet50": Stranger(lambda: timm.create_model("resnet50"), lambda: spec_of("resnet50"), size=224),
-    "torchvision vgg19_bn": Stranger(_named("vgg19_bn"), lambda: spec_of("vgg19_bn"), size=224),
+    "torchvision resnet18": Stranger(_named("resnet18"), lambda: spec_of("resnet18"), size=(64, 64)),
+    "torchvision resnet50": Stranger(_named("resnet50"), lambda: spec_of("resnet50"), size=(224, 224)),
+    "timm resnet50": Stranger(lambda: timm.create_model("resnet50"), lambda: spec_of("resnet50"), size=(224, 224)),
+    "torchvision vgg19_bn": Stranger(_named("vgg19_bn"), lambda: spec_of("vgg19_bn"), size=(224, 224)),
     "torchvision:mobilenet_v2": _provided_stranger("torchvision:mobilenet_v2"),
     "torchvision:mobilenet_v3_small": _provided_stranger("torchvision:mobilenet_v3_small"),
     "torchvision:shufflenet_v2_x0_5": _provided_stranger("torchvision:shufflenet_v2_x0_5"),
     "torchvision:googlenet": _provided_stranger("torchvision:googlenet"),
     "timm:efficientnet_lite0": _provided_stranger("timm:efficientnet_lite0"),
     "torchvision:densenet121": _provided_stranger("torchvision:densenet121"),
+    "torchvision:convnext_tiny": _provided_stranger("torchvision:convnext_tiny"),
+    "torchvision resnext50_32x4d": Stranger(
+        _named("resnext50_32x4d"), lambda: spec_of("resnext50_32x4d"), size=(64, 64)
+    ),
+    "timm vgg11_bn": Stranger(lambda: timm.create_model("vgg11_bn"), lambda: spec_of("vgg11_bn"), size=(224, 224)),
+    "torchvision r3d_18": Stranger(torchvision.models.video.r3d_18, lambda: spec_of("r3d_18"), size=(8, 32, 32)),
+    "torchvision fcn_resnet50": Stranger(_segmenter("fcn_resnet50"), lambda: spec_of("fcn_resnet50"), size=(64, 64)),
+    "torchvision deeplabv3_resnet50": Stranger(
+        _segmenter("deeplabv3_resnet50"), lambda: spec_of("deeplabv3_resnet50"), size=(64, 64)
+    ),
+    "torchvision retinanet_resnet50_fpn_v2, predictions": Stranger(
+        _detector("retinanet_resnet50_fpn_v2", "cls_logits", "bbox_regression"),
+        lambda: spec_of("retinanet_resnet50_fpn_v2"),
+        size=(128, 128),
+    ),
+    "torchvision fcos_resnet50_fpn, predictions": Stranger(
+        _detector("fcos_resnet50_fpn", "cls_logits", "bbox_regression", "bbox_ctrness"),
+        lambda: spec_of("fcos_resnet50_fpn"),
+        size=(128, 128),
+    ),
 }
 """Whole ones."""
 
 _D, _L, _U, _H = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16"
-_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET = STRANGERS
+_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL = STRANGERS
 
 COMBINATIONS = [
     *(Combination(_BASIC, _D, each) for each in (
@@ -153,6 +227,9 @@ COMBINATIONS = [
     *(Combination(_VGG, _L, each) for each in (disguises.constants,)),
     *(Combination(_LENET, _D, each) for each in (disguises.anonymous, disguises.extended, disguises.external)),
     *(Combination(_LENET, _L, each) for each in (disguises.multiplied, disguises.shuffled)),
+    *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
+    *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
+    *(Combination(_SIGNAL, each, disguises.anonymous) for each in (_D, _L, _U)),
 ]  # fmt: skip
 
 LARGE_COMBINATIONS = [
@@ -173,7 +250,7 @@ def exported(stranger: Stranger, exporter: str, path: Path) -> nn.Module:
     if exporter.endswith("float16"):
         model = model.half()
     dtype = next(model.parameters()).dtype
-    example = torch.randn(2, stranger.channels, stranger.size, stranger.size).to(dtype)
+    example = torch.randn(2, stranger.channels, *stranger.size).to(dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if exporter == "legacy":

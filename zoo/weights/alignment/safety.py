@@ -7,7 +7,8 @@ too, and windows of a sane size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from zoo.errors import AlignmentError
@@ -18,6 +19,9 @@ MAX_WINDOW = 1024
 
 MAX_INPUT = 1 << 24
 """How many numbers one sample may have."""
+
+_FEW = 64
+_Numbers = tuple[int, ...] | None
 
 _OURS = {"", "com.microsoft"}
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer", "DynamicQuantize", "QGemm", "QAttention")
@@ -119,29 +123,78 @@ def refuse_large_input(channels: int, size: tuple[int, ...], path: Path) -> None
 
 def _size(node: Node, graph: Graph, makers: Mapping[str, Node], path: Path) -> int:
     """Return how many numbers a node makes of nothing."""
-    wanted = node.inputs[1] if node.op == "Expand" and len(node.inputs) > 1 else node.inputs[0]
-    dims = None if node.op == "Range" else _numbers(wanted, graph, makers)
-    if dims is None:
+    told: dict[str, _Numbers] = {}
+    given = [_numbers(each, graph, makers, told) for each in node.inputs]
+    size = None
+    if node.op == "Range" and len(given) == 3:
+        size = _length(*given)
+    else:
+        dims = given[1] if node.op == "Expand" and len(given) > 1 else given[0]
+        size = None if dims is None else math.prod(max(1, n) for n in dims)
+    if size is None:
         raise AlignmentError(path, "makes a constant of a size that cannot be told", _told(node))
-    return math.prod(max(1, n) for n in dims)
+    return size
 
 
-def _numbers(name: str, graph: Graph, makers: Mapping[str, Node], depth: int = 8) -> tuple[int, ...] | None:
-    """Return a few whole numbers that a graph states, or takes from the shape of what it holds."""
+def _length(start: _Numbers, end: _Numbers, step: _Numbers) -> int | None:
+    """Return how many numbers a Range has."""
+    if start is None or end is None or step is None or not len(start) == len(end) == len(step) == 1 or not step[0]:
+        return None
+    return max(0, -(-(end[0] - start[0]) // step[0]))
+
+
+def _numbers(
+    name: str, graph: Graph, makers: Mapping[str, Node], told: dict[str, _Numbers], depth: int = 8
+) -> _Numbers:
+    """Return a few whole numbers that a graph states, computes of those, or takes from the shape of what it holds.
+
+    What was found is kept in ``told``, for a graph may take each value many times.
+    """
+    if name not in told:
+        told[name] = _found(name, graph, makers, told, depth)
+    return told[name]
+
+
+def _found(name: str, graph: Graph, makers: Mapping[str, Node], told: dict[str, _Numbers], depth: int) -> _Numbers:
     held, maker = graph.constants.get(name), makers.get(name)
     if held is not None:
-        few = held.values is not None and math.prod(held.shape) <= 64
+        few = held.values is not None and math.prod(held.shape) <= _FEW
         return tuple(int(n) for n in held.values().reshape(-1).tolist()) if few and held.values is not None else None
-    if maker is None or not depth:
+    if maker is None or not depth or len(maker.inputs) > _FEW:
         return None
-    if maker.op == "Shape" and maker.inputs[0] in graph.constants:
-        shape = graph.constants[maker.inputs[0]].shape
-        return shape[int(maker.number("start", 0)) : int(maker.number("end", len(shape)))]
-    if maker.op == "Expand" and len(maker.inputs) == 2:
-        found = [_numbers(each, graph, makers, depth - 1) for each in maker.inputs]
-        if found[0] is not None and found[1] is not None and len(found[0]) == 1 and math.prod(found[1]) <= 64:
-            return found[0] * math.prod(found[1])
-    return None
+    if maker.op == "Shape":
+        shape = graph.constants[maker.inputs[0]].shape if maker.inputs[0] in graph.constants else None
+        return None if shape is None else shape[int(maker.number("start", 0)) : int(maker.number("end", len(shape)))]
+    derive = _DERIVED.get(maker.op)
+    found = [_numbers(each, graph, makers, told, depth - 1) for each in maker.inputs] if derive else []
+    known = [each for each in found if each is not None]
+    made = derive(*known) if derive and known and len(known) == len(found) else None
+    return made if made is not None and len(made) <= _FEW else None
+
+
+def _same(numbers: tuple[int, ...], *_: object) -> _Numbers:
+    return numbers
+
+
+def _paired(compute: Callable[[int, int], int]) -> Callable[..., _Numbers]:
+    def derive(left: tuple[int, ...], right: tuple[int, ...]) -> _Numbers:
+        return (compute(left[0], right[0]),) if len(left) == len(right) == 1 else None
+
+    return derive
+
+
+def _repeated(value: tuple[int, ...], shape: tuple[int, ...]) -> _Numbers:
+    return value * math.prod(shape) if len(value) == 1 and 0 <= math.prod(shape) <= _FEW else None
+
+
+_DERIVED: Mapping[str, Callable[..., _Numbers]] = {
+    **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _same),
+    "Concat": lambda *parts: tuple(n for part in parts for n in part),
+    "Expand": _repeated,
+    "Add": _paired(operator.add),
+    "Mul": _paired(operator.mul),
+    "Sub": _paired(operator.sub),
+}
 
 
 def _told(node: Node) -> str:

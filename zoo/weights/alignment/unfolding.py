@@ -145,6 +145,8 @@ def _sources(ours: Layer, theirs: Layer, dtype: torch.dtype, path: Path) -> dict
         return {role: (held, told[role]) for role, held in ours.slots.items()}
     if "var" in given and "var" in ours.slots:
         told.update(_whole_norm(ours, theirs))
+    elif not {"mean", "var"} & (ours.slots.keys() | given.keys()) and ours.slots.keys() == given.keys():
+        told.update({role: _whole(held, theirs) for role, held in given.items()})
     else:
         told.update(_still_norm(ours, theirs, dtype))
     return {role: (held, told[role]) for role, held in ours.slots.items()}
