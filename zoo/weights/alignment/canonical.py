@@ -65,11 +65,11 @@ class _Walk:
         self.nodes = ordered(graph, path)
         self.uses = Counter(name for node in self.nodes for name in _taken(node))
         self.uses.update(graph.outputs)
-        self.takers: dict[str, list[Node]] = {}
+        self.takers: dict[str, set[str]] = {}  # which operators take a value
         self.letters = 0
         for node in self.nodes:
             for name in _taken(node):
-                self.takers.setdefault(name, []).append(node)
+                self.takers.setdefault(name, set()).add(node.op)
 
     def layout(self) -> Layout:
         for node in self.nodes:
@@ -160,8 +160,7 @@ class _Walk:
         slots = {role: _held(each) for role, each in zip(_NORM, given[1:], strict=True)}
         eps = node.number("epsilon", 1e-5)
         before = self.layers[data.layer]
-        takes = self.takers[node.inputs[0]]
-        alone = data.sole or all(other.op == "BatchNormalization" for other in takes)
+        alone = data.sole or self.takers[node.inputs[0]] == {"BatchNormalization"}
         if before.kind == "affine" and not data.trail and alone and not (before.normed and data.sole):
             layer, place = before, data.layer
             if not data.sole:  # one convolution under several norms: one layer for each
