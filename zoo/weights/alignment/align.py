@@ -1,8 +1,7 @@
-"""aligned: the tensors of a model from an ONNX file of elsewhere, whose graph is laid beside the model's own export."""
+"""aligned: the tensors of a model from an ONNX file of elsewhere, whose graph is laid beside the model's own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -17,12 +16,13 @@ from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
-from zoo.weights.alignment.graph import Constant, Graph, Shape
+from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
-from zoo.weights.alignment.proof import InputPort, Observed, observe, prove
+from zoo.weights.alignment.port import port_of
+from zoo.weights.alignment.proof import Observed, held_bytes, observe, prove
 from zoo.weights.alignment.reading import read_graph
-from zoo.weights.alignment.safety import refuse_growing, refuse_large_input, refuse_unsafe
+from zoo.weights.alignment.safety import refuse_growing, refuse_unsafe
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
@@ -79,8 +79,8 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     given = checkpoint.state_dict()
     graph = read_graph(path, given, mapped=mapped)
     skeleton = _skeleton(path, given, graph, parsed)
-    shape, size = _input(skeleton, graph, path)
-    ours, activations = target_of(skeleton, size, path)
+    port = port_of(skeleton, graph, path)
+    ours, activations = target_of(skeleton, port.size, path)
     state = skeleton.state_dict(keep_vars=True)
     aliases = tied(state)
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
@@ -92,9 +92,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
         )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
-    weights = sum(tensor.nbytes for tensor in given.values()) + 8 * sum(map(_numbers, graph.constants.values()))
-    port = InputPort(shape, skeleton.spec["input"]["channels"], size)
-    observed = observe(path, port, sides.file.outputs, weights, activations)
+    observed = observe(path, port, sides.file.outputs, held_bytes(given, graph), activations)
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)
@@ -102,7 +100,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
         model = rebuild(parsed, made, path)
         outputs = prove(model, observed, sides.model.outputs, _trailing(sides), path)
         if all(each.holds for each in outputs):
-            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, size, observed)
+            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, port.size, observed)
             return Aligned(made, report)
         last = _disproven(sides, outputs, path)
         del found, made, model
@@ -117,26 +115,6 @@ def _skeleton(path: Path, given: Mapping[str, torch.Tensor], graph: Graph, parse
     if sum(n for n, _ in sizes) > 1 << 16:  # a graph may make its weights of nothing, as the light models do
         budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
     return assemble(parsed, "meta", initialise=False, budget=budget).eval()
-
-
-def _numbers(constant: Constant) -> int:
-    return math.prod(constant.shape)
-
-
-def _input(model: Model, graph: Graph, path: Path) -> tuple[Shape, tuple[int, ...]]:
-    """Return the shape that the file takes, and the length of each axis but the first two for the proof."""
-    if len(graph.inputs) != 1:
-        raise AlignmentError(path, f"takes {len(graph.inputs)} inputs ({', '.join(graph.inputs)}); expected one")
-    (shape,) = graph.inputs.values()
-    source = model.spec["input"]
-    dims = getattr(model.backbone, "dims", 2) if source["size"] is None else len(source["size"])
-    stated = source["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * dims
-    if shape and (len(shape) != dims + 2 or shape[1] not in (None, source["channels"])):
-        told = "×".join("any" if n is None else str(n) for n in shape)
-        raise AlignmentError(path, f"takes an input of {told}; the model takes {source['channels']} channels")
-    size = tuple(n or own for n, own in zip(shape[2:] or stated, stated, strict=True))
-    refuse_large_input(max(1, shape[0] or 1 if shape else 1) * source["channels"], size, path)
-    return shape, size
 
 
 def _under_first_names(graph: Graph, aliases: Mapping[str, str]) -> Graph:

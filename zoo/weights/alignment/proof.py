@@ -5,10 +5,10 @@ The file is run first, in a process of its own, and what it gives is kept: its w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from zoo.errors import AlignmentError
 from zoo.model import Model
-from zoo.weights.alignment.graph import Shape
+from zoo.weights.alignment.graph import Graph
+from zoo.weights.alignment.port import InputPort
 from zoo.weights.verification.apart import outputs_apart
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
@@ -61,18 +62,10 @@ class Observed:
         return any(len(each) < 2 or not torch.equal(each[:1].expand_as(each), each) for each in self.outputs)
 
 
-class InputPort(NamedTuple):
-    """What a file takes.
-
-    Attributes:
-        shape: as it says itself; None for an axis of any length.
-        channels: how many channels that is.
-        size: the length of each further axis.
-    """
-
-    shape: Shape
-    channels: int
-    size: Sequence[int]
+def held_bytes(given: Mapping[str, torch.Tensor], graph: Graph) -> int:
+    """Return how many bytes the weights of a file have: its initializers, and the constants of its nodes."""
+    stated = sum(8 * math.prod(each.shape) for each in graph.constants.values())
+    return sum(tensor.nbytes for tensor in given.values()) + stated
 
 
 def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, activations: int) -> Observed:

@@ -7,11 +7,11 @@ from pathlib import Path
 from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
-from zoo.weights.alignment.graph import Graph, Shape
-from zoo.weights.alignment.proof import observe, prove
+from zoo.weights.alignment.port import port_of
+from zoo.weights.alignment.proof import held_bytes, observe, prove
 from zoo.weights.alignment.reading import read_graph
-from zoo.weights.alignment.safety import refuse_growing, refuse_large_input, refuse_unsafe
-from zoo.weights.alignment.target import target_graph
+from zoo.weights.alignment.safety import refuse_growing, refuse_unsafe
+from zoo.weights.alignment.target import target as target_of
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.migration.report import MigrationReport, Proof
 from zoo.weights.rebuilding import rebuild
@@ -57,14 +57,15 @@ def _run(
 ) -> MigrationReport:
     given = checkpoint.state_dict()
     graph = read_graph(path, given, mapped=True)
-    shape, size = _input(skeleton, graph, path)
-    ours = target_graph(skeleton, size, path)
+    port = port_of(skeleton, graph, path)
+    ours, activations = target_of(skeleton, port.size, path)
     refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in given.values()), path)
     refuse_growing(graph, ours, path)
-    observed = observe(path, shape, skeleton.spec["input"]["channels"], size)
+    every = range(len(graph.outputs))
+    observed = observe(path, port, every, held_bytes(given, graph), activations)
     if not observed.varies:
         raise AlignmentError(path, "gives the same for every input that was tried, which proves nothing")
-    outputs = prove(rebuild(parsed, checkpoint, path), observed, [""] * len(observed.outputs), path)
+    outputs = prove(rebuild(parsed, checkpoint, path), observed, every, [""] * len(every), path)
     worst = max(outputs, key=lambda each: each.error / each.limit if each.error == each.error else float("inf"))
     if not worst.holds:
         raise AlignmentError(
@@ -72,25 +73,13 @@ def _run(
             f"computes something else than the model with these tensors: {worst.error:.2g} apart on {worst.inputs}, "
             f"{worst.limit:.2g} would do",
         )
-    ran = f"onnxruntime on the file and the model agree on {worst.inputs} of {'×'.join(map(str, size))}"
+    ran = f"onnxruntime on the file and the model agree on {worst.inputs} of {'×'.join(map(str, port.size))}"
     proofs = (
         Proof("each tensor of the file has the name and the shape of one of the model's, and none is left over"),
         Proof(f"{ran}, as closely as a run in float64 tells", True, worst.error, worst.limit),
     )
     uncertain = (f"its graph was not laid beside the model's: it {_told(why)}",)
     return MigrationReport(str(path), "onnx", len(given), target, proofs=proofs, uncertain=uncertain)
-
-
-def _input(model: Model, graph: Graph, path: Path) -> tuple[Shape, tuple[int, ...]]:
-    """Return the shape that the file says it takes, and the length of each axis but the first two for the proof."""
-    if len(graph.inputs) != 1:
-        raise AlignmentError(path, f"takes {len(graph.inputs)} inputs; expected one")
-    (shape,) = graph.inputs.values()
-    source = model.spec["input"]
-    stated = source["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * getattr(model.backbone, "dims", 2)
-    size = tuple(n or own for n, own in zip(shape[2:] or stated, stated, strict=True))
-    refuse_large_input(max(1, shape[0] or 1 if shape else 1) * source["channels"], size, path)
-    return shape, size
 
 
 def _told(error: AlignmentError) -> str:
