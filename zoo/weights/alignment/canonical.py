@@ -67,6 +67,7 @@ class _Walk:
         self.uses.update(graph.outputs)
         self.takers: dict[str, set[str]] = {}  # which operators take a value
         self.letters = 0
+        self.behind_affine: set[int] = set()  # what only multiplies, right behind a layer with weights
         for node in self.nodes:
             for name in _taken(node):
                 self.takers.setdefault(name, set()).add(node.op)
@@ -204,24 +205,32 @@ class _Walk:
         role = "scale" if node.op == "Mul" else "shift"
         ours = data.sole and not data.trail
         vector = constant.count in constant.shape
-        if ours and vector and before.kind == "affine" and constant.count == before.out:
-            if role == "shift" and not before.normed and not {"bias", "scale"} & before.slots.keys():
-                before.slots["bias"] = constant
-                before.nodes += 1
-                self._give(node, _Data(data.layer, words))
-                return
-            if not before.normed and role not in before.slots and "shift" not in before.slots:
-                before.slots[role] = constant
-                before.normed = role == "shift"
-                before.nodes += 1
-                self._give(node, _Data(data.layer, words))
-                return
-        if ours and before.kind == "norm" and role == "shift" and "shift" not in before.slots:
-            before.slots["shift"] = constant
+        beside = ours and vector and before.kind == "affine" and not before.normed and constant.count == before.out
+        if beside and role == "shift":
+            before.normed = "bias" in before.slots
+            before.slots["shift" if before.normed else "bias"] = constant
             before.nodes += 1
             self._give(node, _Data(data.layer, words))
             return
+        if ours and before.kind == "norm" and role == "shift" and "shift" not in before.slots:
+            before.slots["shift"] = constant
+            before.nodes += 1
+            self._give(node, _Data(self._with_affine(data.layer), words))
+            return
+        if beside and role == "scale":
+            self.behind_affine.add(len(self.layers))
         self._add(node, Layer("norm", node.op, node, [self._edge(data)], slots={role: constant}), *words)
+
+    def _with_affine(self, place: int) -> int:
+        """Make a norm that multiplies and adds part of the layer with weights right before it; return what is left."""
+        norm = self.layers[place]
+        if place not in self.behind_affine:
+            return place
+        (edge,) = norm.inputs
+        affine = self.layers[edge.source]
+        affine.slots.update(norm.slots)
+        affine.normed, affine.nodes = True, affine.nodes + norm.nodes
+        return edge.source
 
     def _other(self, node: Node, given: list[_Value | None], data: list[_Data]) -> None:
         """Take any other operator: with weights, joining several paths, or a word on the trail."""
