@@ -31,7 +31,7 @@ def close(model: nn.Module, theirs: nn.Module, *shape: int) -> bool:
 
 
 def test_build_takes_a_folded_graph_and_tells_how(tmp_path: Path) -> None:
-    stranger = Stranger(lambda: torchvision.models.resnet18(num_classes=10), dict, size=64)
+    stranger = Stranger(lambda: torchvision.models.resnet18(num_classes=10), dict, size=(64, 64))
     theirs = strangers.exported(stranger, "legacy", tmp_path / "x.onnx")
     model = zoo.build("resnet18", weights=tmp_path / "x.onnx", num_classes=10)
     assert not model.training
