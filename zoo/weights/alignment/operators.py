@@ -25,9 +25,7 @@ class UntraceableError(Exception):
         super().__init__(f"cannot be traced: {operator}")
 
 
-PASSING = frozenset(
-    {"view", "_unsafe_view", "reshape", "clone", "alias", "detach", "_to_copy", "squeeze", "unsqueeze", "copy"}
-)
+PASSING = frozenset({"view", "_unsafe_view", "reshape", "clone", "alias", "detach", "_to_copy", "squeeze", "unsqueeze"})
 """What gives the same numbers in the same order."""
 
 UNARY: Mapping[str, str] = {

@@ -32,7 +32,7 @@ _FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 _AT_REST = 1 << 30
 """How many bytes a process may take for Python, onnxruntime and its threads."""
 
-_ROOM = 8
+_ROOM = 2
 """How many times its activations onnxruntime may take: it unrolls the windows of convolutions of volumes."""
 
 _SMALL = 1 << 20
