@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import disguises
 import pytest
+import strangers
 import timm
 import torch
 import torchvision
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from strangers import STRANGERS
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -217,3 +220,42 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
     assert done.exit_code == 0
     assert "torchvision.models.get_model('alexnet', num_classes=3)" in done.output
+
+
+def test_a_graph_of_others_is_told_from_the_graph(tmp_path: Path) -> None:
+    stranger = STRANGERS["LeNet-5 as nn.Sequential"]
+    strangers.exported(stranger, "legacy", tmp_path / "x.onnx")
+    path = disguises.anonymous(tmp_path / "x.onnx")
+    found = zoo.identify(path)
+    (fit,) = found.fits
+    assert (fit.model, fit.changed, fit.graph) == ("lenet", "", "operator for operator")
+    assert fit.call == f"zoo.load({str(path)!r}, spec='lenet')"
+    assert "none: its graph fits" in str(found)
+    assert zoo.load(path, spec=fit.spec).migration.proven
+
+
+def test_classes_and_channels_of_a_graph_are_told_and_the_call_works(tmp_path: Path) -> None:
+    theirs = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=7)
+    theirs.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    stranger = strangers.Stranger(lambda: theirs, dict, channels=1, size=(64, 64))
+    strangers.exported(stranger, "dynamo", tmp_path / "x.onnx")
+    (fit,) = zoo.identify(tmp_path / "x.onnx").fits
+    assert (fit.model, fit.changed) == ("resnet18", "input.channels=1, head.num_classes=7")
+    model = eval(fit.call, {"zoo": zoo})
+    x = torch.randn(2, 1, 64, 64)
+    assert torch.allclose(model.eval()(x), theirs.eval()(x), atol=1e-4)
+
+
+def test_models_that_are_one_graph_are_told_together(tmp_path: Path) -> None:
+    vgg = strangers.Stranger(torchvision.models.vgg11_bn, dict, size=(224, 224))
+    strangers.exported(vgg, "legacy", tmp_path / "x.onnx")
+    found = zoo.identify(tmp_path / "x.onnx")
+    assert [fit.model for fit in found.fits] == ["vgg11", "vgg11_bn"]
+    assert "they are one graph once their norms are folded" in str(found)
+
+
+def test_a_graph_of_no_named_model_is_told_so(tmp_path: Path) -> None:
+    strangers.exported(STRANGERS["perceptron with layer norms"], "legacy", tmp_path / "x.onnx")
+    found = zoo.identify(tmp_path / "x.onnx")
+    assert found.fits == ()
+    assert "its graph is that of no model with a name" in str(found)

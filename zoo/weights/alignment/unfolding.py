@@ -20,7 +20,8 @@ from zoo.weights.dtypes import dtype_name
 from zoo.weights.migration.report import Provenance, TensorOrigin
 from zoo.weights.parity import bit_equal
 
-_COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"
+"""What a BatchNorm counts, which no graph has."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def unfolded(
                 _refuse_conflict(name, tensor, (source, held), (other_source, other_held), layer, other, wanted, path)
             provenance: Provenance = "ambiguous" if doubtful and source.provenance != "identity" else source.provenance
             origins.append(TensorOrigin(name, provenance, source.told, source.note))
-        elif name.rpartition(".")[2] == _COUNTER and not wanted.is_floating_point():
+        elif name.rpartition(".")[2] == COUNTER and not wanted.is_floating_point():
             tensors[name] = torch.zeros(wanted.shape, dtype=wanted.dtype)
             origins.append(TensorOrigin(name, "identity", note="counts batches of training"))
     if lacking := [name for name in expected if name not in tensors]:

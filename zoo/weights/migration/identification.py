@@ -24,6 +24,7 @@ class Fit:
         differences: what does not fit; none for a fit.
         call: how to have the model.
         within: which part of the file it is, where it is not all of it.
+        graph: how closely the graph of the model fits that of the file, if it was told from that.
     """
 
     model: str
@@ -34,6 +35,12 @@ class Fit:
     differences: tuple[str, ...]
     call: str
     within: str = ""
+    graph: str = ""
+
+    @property
+    def known_by(self) -> str:
+        """Whose names the file has, or that its graph told."""
+        return "none: its graph fits" if self.graph else self.keymap or "zoo"
 
     @property
     def fits(self) -> bool:
@@ -85,15 +92,18 @@ class Identification:
         if self.unwrapping is not None and self.unwrapping.within:
             yield f"weights in {self.unwrapping.within!r}; beside them {some(self.unwrapping.beside) or 'nothing'}"
         if self.fits:
-            rows = [(f.model or "no name", f.changed or "-", f.keymap or "zoo", f.call) for f in self.fits]
+            rows = [(f.model or "no name", f.changed or "-", f.known_by, f.call) for f in self.fits]
             yield from _columns(("model", "changed", "names of", "to have it"), rows)
+            if len(self.fits) > 1 and all(fit.graph for fit in self.fits):
+                yield "they are one graph once their norms are folded"
             return
         if self.format == "onnx":
-            yield f"names tell nothing of a graph from elsewhere; zoo.load({self.file!r}, spec=…) compares graphs"
+            yield "its graph is that of no model with a name"
+            yield f"zoo.load({self.file!r}, spec=…) lays it beside that of any spec, and tells where they part"
             return
         if self.parts:
             yield "fits no model as a whole; parts of it do"
-            parts = [(f.within, f.model or "no name", f.changed or "-", f.keymap or "zoo", f.call) for f in self.parts]
+            parts = [(f.within, f.model or "no name", f.changed or "-", f.known_by, f.call) for f in self.parts]
             yield from _columns(("--within", "model", "changed", "names of", "to have it"), parts)
             return
         yield "fits no model that is installed" + ("; nearest are" if self.nearest else "")

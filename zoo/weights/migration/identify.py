@@ -1,4 +1,4 @@
-"""identify: which models a weights file can be of, told from its names and shapes; no value is read."""
+"""identify: which models a weights file can be of, told from its names and shapes, or from its graph."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import torch
 from registry import RegistryError
 from zoo import kinds
 from zoo.builder import assemble
-from zoo.errors import KeymapError, SeveralWeightsError, ZooError
+from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, ZooError
 from zoo.spec import ParsedSpec, merge, parse
+from zoo.weights.alignment.identifying import models_of_graph
+from zoo.weights.alignment.matching import LEVELS
+from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.keymap import Keymap, Table
 from zoo.weights.keymaps.plan import make_plan, unlike
 from zoo.weights.migration.identification import Fit, Identification
@@ -36,10 +39,11 @@ _DEPTH = 10  # another number of classes or channels is what fine-tuning does; a
 
 
 def identify(path: str | PathLike[str], *, within: str | None = None, libraries: bool = False) -> Identification:
-    """Tell which models a weights file can be of, from its names and shapes alone: no value is read.
+    """Tell which models a weights file can be of, from its names, shapes or graph alone: nothing is run.
 
     The names are tried as they are and without prefixes, as ours and as those of every keymap. What shapes tell of a
-    model is read off them: the number of classes, the channels of the input, widths and depths.
+    model is read off them: the number of classes, the channels of the input, widths and depths. Of an ONNX file without
+    our names the graph is laid beside those of the named models.
 
     Args:
         path: the file.
@@ -86,6 +90,8 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
     readings = list(_readings(shapes, models))
     tried = _all_tried(readings, models, path, within)
     fits = _best([each for each in tried if each.fits])
+    if kind == "onnx" and not fits:
+        fits = list(_of_graph(path, checkpoint, models))
     if libraries:
         fits += _theirs(shapes)
     if fits:
@@ -149,6 +155,18 @@ def _all_tried(
     readings: Sequence[_Reading], models: Mapping[str, ParsedSpec], path: Path, within: str | None
 ) -> list[Fit]:
     return [each for reading in readings if not reading.unread for each in _tried(reading, models, path, within)]
+
+
+def _of_graph(path: Path, checkpoint: Checkpoint, models: Mapping[str, ParsedSpec]) -> Iterator[Fit]:
+    """Give the models whose graph an ONNX file has; one whose graph cannot be followed is of none."""
+    try:
+        found = models_of_graph(path, checkpoint, models)
+    except AlignmentError:
+        return
+    for name, spec, level in found:
+        changes = _changes(models[name].dump(), spec) or {}
+        call = _call(path, name, spec, changes, None)
+        yield Fit(name, spec, changes, "", (), (), call, graph=LEVELS[level].told)
 
 
 def _theirs(shapes: Mapping[str, torch.Tensor]) -> Iterator[Fit]:
@@ -338,6 +356,18 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, d
         old, new = before.get(kind) or {}, after.get(kind) or {}
         if not isinstance(new, Mapping) or old.get("type") != new.get("type") or bool(old) != bool(new):
             return None
-        if other := {key: value for key, value in new.items() if old.get(key) != value}:
+        other = {key: value for key, value in new.items() if old.get(key) != value}
+        if kind == "aux":
+            other = {name: _within(old.get(name) or {}, value) for name, value in other.items()}
+        if other:
             changes[kind] = other
     return changes
+
+
+def _within(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is otherwise in an auxiliary head, in its head and beside it."""
+    return {
+        key: _within(before.get(key) or {}, value) if isinstance(value, Mapping) else value
+        for key, value in after.items()
+        if before.get(key) != value
+    }
