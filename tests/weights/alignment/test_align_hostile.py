@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooError
+from zoo.weights.alignment import safety
+from zoo.weights.alignment.constants import _range
+from zoo.weights.alignment.layers import Held
 from zoo.weights.migration.unwrapping import peelings
 
 node = helper.make_node
@@ -151,3 +154,53 @@ def test_identify_does_not_believe_what_a_file_says_of_itself(tmp_path: Path) ->
     state = zoo.build("lenet").state_dict() | {"head.fc.bias": torch.tensor(1.0)}
     torch.save(state, tmp_path / "x.pth")
     assert not zoo.identify(tmp_path / "x.pth").fits
+
+
+def chain(op: str, *others: str, start: str = "h1", count: int, **attributes: Any) -> list[NodeProto]:
+    return [node(op, [f"q{i}" if i else start, *others], [f"q{i + 1}"], **attributes) for i in range(count)]
+
+
+def test_a_constant_that_is_turned_thousands_of_times_is_refused(tmp_path: Path) -> None:
+    turned = chain("Transpose", start="c", count=10_000, perm=[1, 0])  # each would remember all those before it
+    nodes = [*turned, *two_layers()[:-1], node("Gemm", ["h1", "q10000", "d"], ["y"], transB=1)]
+    with pytest.raises(AlignmentError, match="turns or reshapes one constant more than 64 times"):
+        zoo.load(written(nodes, weights(), tmp_path / "x.onnx"), spec=spec(4))
+
+
+def test_a_chain_of_plain_numbers_is_refused_where_each_would_remember_all_before_it(tmp_path: Path) -> None:
+    nodes = two_layers(chain("Mul", "one", count=10_000), "q10000")
+    path = written(nodes, weights() | {"one": np.array(1, "float32")}, tmp_path / "x.onnx")
+    with pytest.raises(AlignmentError, match="too many operators in a row without weights"):
+        zoo.load(path, spec=spec(4))
+
+
+def test_a_norm_that_does_nothing_is_looked_at_once_for_all_that_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    values = Held.values
+    monkeypatch.setattr(Held, "values", lambda held: (seen.append(held.constant.name), values(held))[1])
+    nodes = two_layers(chain("LayerNormalization", "s", "t", count=50), "q50")
+    held = weights() | {"s": np.ones(4, "float32"), "t": np.zeros(4, "float32")}
+    with pytest.raises(AlignmentError):
+        zoo.load(written(nodes, held, tmp_path / "x.onnx"), spec=spec(4))
+    assert seen.count("s") == seen.count("t") == 1
+
+
+def test_sizes_that_come_of_one_chain_of_numbers_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    found = safety._found
+    monkeypatch.setattr(safety, "_found", lambda name, *rest: (asked.append(name), found(name, *rest))[1])
+    empty = [node("Concat", [f"k{i}" if i else "e"] * 2, [f"k{i + 1}"], axis=0) for i in range(5)]
+    fills = [node("ConstantOfShape", ["k5"], [f"z{i}"]) for i in range(100)]
+    path = written([*empty, *fills, *two_layers()], weights() | {"e": np.zeros(0, "int64")}, tmp_path / "x.onnx")
+    assert zoo.load(path, spec=spec(4)).migration.proven
+    assert len(asked) == 6
+
+
+def test_of_a_range_that_counts_down_only_a_few_numbers_are_made() -> None:
+    wanted = [torch.tensor([0]), torch.tensor([-(1 << 40)]), torch.tensor([-1])]
+    assert len(_range(wanted)) == 65
+    assert _range([torch.tensor([3]), torch.tensor([0]), torch.tensor([-1])]).tolist() == [3, 2, 1]

@@ -24,7 +24,8 @@ _JOINING = {"Sum": "Add"}
 _CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
-_MAX_LETTERS = 1 << 26  # of all trails together: words that go into words may double each time
+_MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
+_MAX_TURNS = 64  # of one constant: each costs as much as all those before it
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
     "InstanceNormalization": "InstanceNormalization",
@@ -67,6 +68,7 @@ class _Walk:
         self.uses.update(graph.outputs)
         self.takers: dict[str, set[str]] = {}  # which operators take a value
         self.letters = 0
+        self.nothing: dict[tuple[str, str], bool] = {}  # whether a weight in a role leaves everything as it is
         self.behind_affine: set[int] = set()  # what only multiplies, right behind a layer with weights
         for node in self.nodes:
             for name in _taken(node):
@@ -92,6 +94,12 @@ class _Walk:
         data = [each for each in given if isinstance(each, _Data)]
         if not data or node.op in ("Shape", "Size"):
             made = folded(node, [each for each in given if not isinstance(each, _Data)], self.constants)
+            if isinstance(made, Held) and len(made.steps) > _MAX_TURNS:
+                raise AlignmentError(
+                    self.path,
+                    f"turns or reshapes one constant more than {_MAX_TURNS} times",
+                    f"{node.op} {node.name!r}",
+                )
             for name in node.outputs:
                 self.values[name] = made
         elif node.op in _PASSING:
@@ -111,7 +119,16 @@ class _Walk:
 
     def _give(self, node: Node, data: _Data, output: int = 0) -> None:
         name = node.outputs[output]
+        self._count(node, data)
         self.values[name] = _Data(data.layer, data.trail, data.sole and self.uses[name] <= 1)
+
+    def _count(self, node: Node, *data: _Data) -> None:
+        """Refuse a graph whose trails would take much memory: each value has one of its own."""
+        self.letters += sum(len(each) for part in data for each in part.trail)
+        if self.letters > _MAX_LETTERS:
+            raise AlignmentError(
+                self.path, "has too many operators in a row without weights", f"{node.op} {node.name!r}"
+            )
 
     def _add(self, node: Node, layer: Layer, *trail: str) -> None:
         self.layers.append(layer)
@@ -182,10 +199,22 @@ class _Walk:
         data = _data(given[0])
         trail = (*data.trail, _NORMS[node.op])
         weights = {role: each for role, each in zip(_NORM, given[1:3], strict=False) if isinstance(each, Held)}
-        if all(_does_nothing(role, each) for role, each in weights.items()):
+        if all(self._does_nothing(role, each) for role, each in weights.items()):
             self._give(node, _Data(data.layer, trail, data.sole))
         else:
             self._add(node, Layer("norm", node.op, node, [Edge(data.layer, trail)], slots=weights))
+
+    def _does_nothing(self, role: str, held: Held) -> bool:
+        """Tell whether a weight that is no parameter leaves everything as it is: scale 1, shift 0.
+
+        It is read once, however many nodes take it.
+        """
+        if held.constant.parameter is not None or held.constant.values is None:
+            return False
+        key = (role, held.constant.name)
+        if key not in self.nothing:
+            self.nothing[key] = bool((held.values() == (1 if role == "scale" else 0)).all())
+        return self.nothing[key]
 
     def _by_constant(self, node: Node, data: _Data, constant: _Value | None) -> None:
         """Add or multiply what does not depend on the input: a bias, half a norm, or a plain number."""
@@ -263,9 +292,7 @@ class _Walk:
             return
         first = data[0]
         told = word(node, given)
-        self.letters += sum(len(each) for part in data for each in part.trail)
-        if self.letters > _MAX_LETTERS:
-            raise AlignmentError(self.path, "has too many operators in a row without weights", f"{op} {node.name!r}")
+        self._count(node, *data)
         if len(data) > 1:
             told = f"{op}({'|'.join(sorted(','.join(each.trail) for each in data))})"
         trail = first.trail if not told else (*first.trail, told) if len(data) == 1 else (told,)
@@ -294,14 +321,6 @@ def _pruned(layers: list[Layer], outputs: tuple[int, ...], trailing: tuple[str, 
 def _taken(node: Node) -> tuple[str, ...]:
     """Return the inputs whose numbers matter: of the second input of CastLike only the dtype does."""
     return node.inputs[:1] if node.op == "CastLike" else node.inputs
-
-
-def _does_nothing(role: str, held: Held) -> bool:
-    """Tell whether a weight that is no parameter leaves everything as it is: scale 1, shift 0."""
-    if held.constant.parameter is not None or held.constant.values is None:
-        return False
-    values = held.values()
-    return bool((values == (1 if role == "scale" else 0)).all())
 
 
 def _is(given: list[_Value | None], index: int, kind: type) -> bool:

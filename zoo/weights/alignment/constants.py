@@ -99,7 +99,8 @@ def _evaluated(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | N
 
 def _range(numbers: Sequence[torch.Tensor]) -> torch.Tensor:
     start, end, step = (int(each.item()) for each in numbers)
-    return torch.arange(start, min(end, start + (_SMALL + 1) * step) if step > 0 else end, step)
+    nearest = min if step > 0 else max
+    return torch.arange(start, nearest(end, start + (_SMALL + 1) * step), step)
 
 
 _ARITHMETIC: Mapping[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {

@@ -22,6 +22,7 @@ MAX_INPUT = 1 << 24
 
 _FEW = 64
 _Numbers = tuple[int, ...] | None
+_Told = dict[tuple[str, int], _Numbers]  # by the name of a value, and how far back it may be followed
 
 _OURS = {"", "com.microsoft"}
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer", "DynamicQuantize", "QGemm", "QAttention")
@@ -50,6 +51,7 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
     constants = set(file.constants)
     makers = {name: each for each in file.nodes for name in each.outputs}
     left = 2 * max(elements, 1 << 16)
+    told: _Told = {}
     for node in file.nodes:
         refuse_unknown(node, path)
         taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
@@ -59,7 +61,7 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
         if node.op in _ENLARGING and node.op not in known:
             if not (made and node.op in _FROM_CONSTANTS):
                 raise AlignmentError(path, "has an operator that the model does not have", _told(node))
-            left -= _size(node, file, makers, path)
+            left -= _size(node, file, makers, told, path)
             if left < 0:
                 raise AlignmentError(path, "makes constants that are larger than the model", _told(node))
         around = file.constants.get(node.inputs[1]) if node.op == "Pad" and len(node.inputs) > 1 else None
@@ -121,9 +123,8 @@ def refuse_large_input(channels: int, size: tuple[int, ...], path: Path) -> None
         raise AlignmentError(path, f"takes an input of {'×'.join(map(str, size))}, more than is tried here")
 
 
-def _size(node: Node, graph: Graph, makers: Mapping[str, Node], path: Path) -> int:
+def _size(node: Node, graph: Graph, makers: Mapping[str, Node], told: _Told, path: Path) -> int:
     """Return how many numbers a node makes of nothing."""
-    told: dict[str, _Numbers] = {}
     given = [_numbers(each, graph, makers, told) for each in node.inputs]
     size = None
     if node.op == "Range" and len(given) == 3:
@@ -143,19 +144,17 @@ def _length(start: _Numbers, end: _Numbers, step: _Numbers) -> int | None:
     return max(0, -(-(end[0] - start[0]) // step[0]))
 
 
-def _numbers(
-    name: str, graph: Graph, makers: Mapping[str, Node], told: dict[str, _Numbers], depth: int = 8
-) -> _Numbers:
+def _numbers(name: str, graph: Graph, makers: Mapping[str, Node], told: _Told, depth: int = 8) -> _Numbers:
     """Return a few whole numbers that a graph states, computes of those, or takes from the shape of what it holds.
 
     What was found is kept in ``told``, for a graph may take each value many times.
     """
-    if name not in told:
-        told[name] = _found(name, graph, makers, told, depth)
-    return told[name]
+    if (name, depth) not in told:
+        told[name, depth] = _found(name, graph, makers, told, depth)
+    return told[name, depth]
 
 
-def _found(name: str, graph: Graph, makers: Mapping[str, Node], told: dict[str, _Numbers], depth: int) -> _Numbers:
+def _found(name: str, graph: Graph, makers: Mapping[str, Node], told: _Told, depth: int) -> _Numbers:
     held, maker = graph.constants.get(name), makers.get(name)
     if held is not None:
         few = held.values is not None and math.prod(held.shape) <= _FEW
