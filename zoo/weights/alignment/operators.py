@@ -6,23 +6,14 @@ What depends on values is left out: of a window its size and steps are kept, of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from zoo.weights.alignment.tracing import Recording
+from zoo.weights.alignment.recording import Recording, UntraceableError
 
 _Shape = tuple[int, ...]
 _Operand = torch.Tensor | float | int
-
-
-class UntraceableError(Exception):
-    """A model calls an operator that has no translation here; it is exported instead. It never leaves this package."""
-
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
-        super().__init__(f"cannot be traced: {operator}")
 
 
 PASSING = frozenset({"view", "_unsafe_view", "reshape", "clone", "alias", "detach", "_to_copy", "squeeze", "unsqueeze"})

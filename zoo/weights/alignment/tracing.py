@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from zoo.metakernels import made
 from zoo.model import Model
-from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node
-from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY, UntraceableError
+from zoo.weights.alignment.graph import Constant, Graph
+from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY
+from zoo.weights.alignment.recording import Recording, UntraceableError
 from zoo.weights.checkpoint import tied
-
-_Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 class Traced(NamedTuple):
@@ -63,57 +61,6 @@ def traced(model: Model, size: Sequence[int]) -> Traced:
 
 
 _INPUT = "the input"
-
-
-@dataclass
-class Recording:
-    """The graph as far as it is known, and which tensor is which value of it.
-
-    Attributes:
-        nodes: the operators so far.
-        constants: the tensors of the model, and numbers that it states.
-    """
-
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Constant] = field(default_factory=dict)
-    _names: dict[int, dict[_Layout, str]] = field(default_factory=dict)
-    _kept: list[torch.Tensor] = field(default_factory=list)
-
-    def known(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor depends on the input or on the tensors of the model."""
-        return int(tensor.untyped_storage()._cdata) in self._names
-
-    def name(self, tensor: torch.Tensor) -> str:
-        """Return the value that a tensor is.
-
-        Raises:
-            UntraceableError: it was made of nothing, or was written into through another view.
-        """
-        found = self._names.get(int(tensor.untyped_storage()._cdata), {}).get(_layout(tensor))
-        if found is None:
-            raise UntraceableError("a tensor that is made on the way, or written into in parts")
-        return found
-
-    def learn(self, tensor: torch.Tensor, name: str, *, inplace: bool = False) -> None:
-        """Note which value a tensor is; what else shares numbers that are written into is known no more."""
-        key = int(tensor.untyped_storage()._cdata)
-        if inplace:
-            self._names[key] = {}
-        self._names.setdefault(key, {})[_layout(tensor)] = name
-        self._kept.append(tensor)  # another storage may come to lie where one was that is gone
-
-    def number(self, value: float | bool | Sequence[int]) -> str:
-        """Return the name of a number, or of a few, that the model states."""
-        name = f"constant {len(self.constants)}"
-        tensor = torch.tensor(value, device="cpu")
-        self.constants[name] = Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
-        return name
-
-    def node(self, op: str, *inputs: str, **attributes: Attribute) -> str:
-        """Add an operator and return the name of what it gives."""
-        name = f"{op} {len(self.nodes)}"
-        self.nodes.append(Node(name, op, "", inputs, (name,), attributes))
-        return name
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
@@ -180,7 +127,3 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
         if op in UNARY and first:
             return (self.graph.node(UNARY[op], first),)
         raise UntraceableError(op)
-
-
-def _layout(tensor: torch.Tensor) -> _Layout:
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()

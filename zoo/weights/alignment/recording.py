@@ -1,0 +1,75 @@
+"""Recording: a graph while a model runs, and which of its tensors is which value there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from zoo.weights.alignment.graph import Attribute, Constant, Node
+
+_Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
+
+
+class UntraceableError(Exception):
+    """A model calls an operator that has no translation here; it is exported instead. It never leaves this package."""
+
+    def __init__(self, operator: str) -> None:
+        self.operator = operator
+        super().__init__(f"cannot be traced: {operator}")
+
+
+@dataclass
+class Recording:
+    """The graph as far as it is known, and which tensor is which value of it.
+
+    Attributes:
+        nodes: the operators so far.
+        constants: the tensors of the model, and numbers that it states.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    _names: dict[int, dict[_Layout, str]] = field(default_factory=dict)
+    _kept: list[torch.Tensor] = field(default_factory=list)
+
+    def known(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor depends on the input or on the tensors of the model."""
+        return int(tensor.untyped_storage()._cdata) in self._names
+
+    def name(self, tensor: torch.Tensor) -> str:
+        """Return the value that a tensor is.
+
+        Raises:
+            UntraceableError: it was made of nothing, or was written into through another view.
+        """
+        found = self._names.get(int(tensor.untyped_storage()._cdata), {}).get(_layout(tensor))
+        if found is None:
+            raise UntraceableError("a tensor that is made on the way, or written into in parts")
+        return found
+
+    def learn(self, tensor: torch.Tensor, name: str, *, inplace: bool = False) -> None:
+        """Note which value a tensor is; what else shares numbers that are written into is known no more."""
+        key = int(tensor.untyped_storage()._cdata)
+        if inplace:
+            self._names[key] = {}
+        self._names.setdefault(key, {})[_layout(tensor)] = name
+        self._kept.append(tensor)  # another storage may come to lie where one was that is gone
+
+    def number(self, value: float | bool | Sequence[int]) -> str:
+        """Return the name of a number, or of a few, that the model states."""
+        name = f"constant {len(self.constants)}"
+        tensor = torch.tensor(value, device="cpu")
+        self.constants[name] = Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: Attribute) -> str:
+        """Add an operator and return the name of what it gives."""
+        name = f"{op} {len(self.nodes)}"
+        self.nodes.append(Node(name, op, "", inputs, (name,), attributes))
+        return name
+
+
+def _layout(tensor: torch.Tensor) -> _Layout:
+    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
