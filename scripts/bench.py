@@ -60,6 +60,7 @@ def main(groups: tuple[str, ...]) -> None:
         print_pairs(rows(chosen, Path(folder)))
         if "memory" in chosen:
             bench_weights.print_memory(Path(folder))
+            bench_weights.print_alignment_memory(Path(folder))
     if "registry" in chosen:
         bench_registry.print_curve()
 

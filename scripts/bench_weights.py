@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import warnings
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,30 @@ def migrating(folder: Path) -> Iterator[Row]:
         yield Row(f"load {name}, recognised", ("zoo.load", partial(zoo.load, theirs, spec=name)), plain, 1 / 1.2, 15)
         reading = ("torch.load of it", partial(torch.load, theirs, weights_only=True))
         yield Row(f"identify {name}", ("zoo.identify", partial(zoo.identify, theirs)), reading)
+    for name in FOREIGN:
+        home = ("zoo.load", partial(zoo.load, foreign(folder, name), spec=name))
+        yield Row(
+            f"bring {name} home from ONNX", home, ("its torch.onnx.export", partial(exported, folder, name)), rounds=3
+        )
+
+
+FOREIGN = ("resnet50", "vgg19_bn")
+
+
+def exported(folder: Path, name: str) -> Path:
+    """Let torch's older exporter write a model of torchvision, norms folded and names gone; return the file."""
+    model = torchvision.models.get_model(name, weights=None).eval()
+    path = folder / f"{name}-foreign.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(model, (torch.randn(1, 3, 224, 224),), path, dynamo=False)
+    return path
+
+
+def foreign(folder: Path, name: str) -> Path:
+    """Return a foreign file; it is made once."""
+    path = folder / f"{name}-foreign.onnx"
+    return path if path.exists() else exported(folder, name)
 
 
 def loading_against_safetensors(path: Path) -> Row:
@@ -174,6 +199,36 @@ def peak(source: Path, target: Path, first: Path, **options: object) -> float:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
+
+
+_RESIDENT = """
+import sys
+import torch, zoo
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+zoo.build("lenet")
+with open("/proc/self/clear_refs", "w") as clear:
+    clear.write("5")  # the high-water mark begins anew
+start = status("VmRSS")
+zoo.load(sys.argv[1], spec=sys.argv[2])
+print(status("VmHWM") - start)
+"""
+
+
+def print_alignment_memory(folder: Path) -> None:
+    """Print how much resident memory foreign ONNX files take on their way, in a process that did nothing before."""
+    table = Table("foreign file", title="resident memory of bringing it home")
+    for header in ("file", "above the start", "in files", "aim"):
+        table.add_column(header, justify="right")
+    for name in FOREIGN:
+        path = foreign(folder, name)
+        size = path.stat().st_size
+        command = [sys.executable, "-c", _RESIDENT, str(path), name]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        above = int(done.stdout)
+        table.add_row(name, f"{size / 1e6:.0f} MB", f"{above / 1e6:.0f} MB", f"{above / size:.2f}×", "3×")
+    Console(width=max(100, Console().width)).print(table)
 
 
 def print_memory(folder: Path) -> None:
