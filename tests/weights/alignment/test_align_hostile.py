@@ -128,8 +128,10 @@ def test_a_sparse_constant_is_refused_for_onnxruntime_would_make_it_dense(tmp_pa
     ids=["axes that are not there", "a mask that is used", "infinite groups", "text among numbers"],
 )  # fmt: skip
 def test_a_graph_that_makes_no_sense_is_an_error_of_ours(between: list[NodeProto], tmp_path: Path) -> None:
+    path = written(two_layers(between, "z"), weights(), tmp_path / "x.onnx")
     with pytest.raises(ZooError):
-        zoo.load(written(two_layers(between, "z"), weights(), tmp_path / "x.onnx"), spec=spec(4))
+        zoo.load(path, spec=spec(4))
+    assert zoo.identify(path).fits == ()
 
 
 def test_of_a_name_that_is_all_prefixes_only_some_are_taken_off(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from zoo.budget import Budget
 from zoo.builder import assemble
-from zoo.errors import AlignmentError, ZooError
+from zoo.errors import AlignmentError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
@@ -22,7 +22,7 @@ from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differenc
 from zoo.weights.alignment.port import port_of
 from zoo.weights.alignment.proof import Observed, held_bytes, observe, prove
 from zoo.weights.alignment.reading import read_graph
-from zoo.weights.alignment.safety import refuse_growing, refuse_unsafe
+from zoo.weights.alignment.safety import following, refuse_growing, refuse_unsafe
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
@@ -66,13 +66,8 @@ def aligned(
         FileFormatError: the file is damaged.
         SizeBudgetError: the spec describes a far larger model than the tensors are of.
     """
-    try:
+    with following(path):
         return _aligned(path, checkpoint, parsed, target, mapped=mapped)
-    except ZooError:
-        raise
-    except Exception as error:  # what a graph that makes no sense leads to is any kind of error
-        reason = str(error).strip().partition("\n")[0]
-        raise AlignmentError(path, f"cannot be followed: {type(error).__name__}: {reason}") from error
 
 
 def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str, *, mapped: bool) -> Aligned:

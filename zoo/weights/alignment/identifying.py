@@ -17,6 +17,7 @@ from zoo.weights.alignment.layers import Layout
 from zoo.weights.alignment.matching import LEVELS, matches
 from zoo.weights.alignment.port import port_of
 from zoo.weights.alignment.reading import read_graph, read_output_shapes
+from zoo.weights.alignment.safety import following
 from zoo.weights.alignment.tracing import traced
 from zoo.weights.alignment.unfolding import COUNTER
 from zoo.weights.checkpoint import Checkpoint, tied
@@ -50,6 +51,11 @@ def models_of_graph(path: Path, checkpoint: Checkpoint, models: Mapping[str, Par
         AlignmentError: the graph cannot be followed.
         FileFormatError: it is damaged.
     """
+    with following(path):
+        return _models_of_graph(path, checkpoint, models)
+
+
+def _models_of_graph(path: Path, checkpoint: Checkpoint, models: Mapping[str, ParsedSpec]) -> list[GraphFit]:
     graph = read_graph(path, checkpoint.state_dict(), mapped=True)
     file = canonical(graph, path)
     held = {each.constant.name: each.count for layer in file.layers if (each := layer.slots.get("weight")) is not None}

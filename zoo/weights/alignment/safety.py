@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.errors import AlignmentError
+from zoo.errors import AlignmentError, ZooError
 from zoo.weights.alignment.graph import Graph, Node
 
 MAX_WINDOW = 1024
@@ -33,6 +34,22 @@ _ENLARGING = {
 _FROM_CONSTANTS = {"ConstantOfShape", "Expand", "Range"}
 _JOINING = {"Concat", "Pad"}
 _WINDOWS = ("kernel_shape", "strides", "pads", "dilations", "output_padding")
+
+
+@contextmanager
+def following(path: Path) -> Iterator[None]:
+    """Turn whatever a graph that makes no sense leads to into an error of ours.
+
+    Raises:
+        AlignmentError: something within raised what is no error of ours.
+    """
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise AlignmentError(path, f"cannot be followed: {type(error).__name__}: {reason}") from error
 
 
 def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
