@@ -18,6 +18,7 @@ from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooErro
 from zoo.weights.alignment import safety
 from zoo.weights.alignment.constants import _range
 from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.proof import Observed
 from zoo.weights.migration.unwrapping import peelings
 
 node = helper.make_node
@@ -37,12 +38,12 @@ def weights(scale: float = 1.0) -> dict[str, np.ndarray]:
     return {name: (random.standard_normal(shape) * scale).astype("float32") for name, shape in shapes.items()}
 
 
-def written(nodes: Sequence[NodeProto], held: dict[str, np.ndarray], path: Path) -> Path:
+def written(nodes: Sequence[NodeProto], held: dict[str, np.ndarray], path: Path, batch: int | str = "n") -> Path:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 1, 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 4, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3])],
         [numpy_helper.from_array(array, name) for name, array in held.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
@@ -206,3 +207,27 @@ def test_of_a_range_that_counts_down_only_a_few_numbers_are_made() -> None:
     wanted = [torch.tensor([0]), torch.tensor([-(1 << 40)]), torch.tensor([-1])]
     assert len(_range(wanted)) == 65
     assert _range([torch.tensor([3]), torch.tensor([0]), torch.tensor([-1])]).tolist() == [3, 2, 1]
+
+
+def test_of_a_large_fixed_batch_the_model_is_run_on_two_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(Observed, "varies", property(lambda self: seen.append(len(self.batch)) or True))
+    path = written(two_layers(), weights(), tmp_path / "x.onnx", batch=1000)
+    assert zoo.load(path, spec=spec(4)).migration.proven
+    assert seen == [2]
+
+
+def test_a_fixed_batch_of_which_only_the_first_samples_are_the_models_is_refused(tmp_path: Path) -> None:
+    last = np.ones((8, 1), "float32")
+    last[7] = 2
+    nodes = [*two_layers()[:-1], node("Gemm", ["h1", "c", "d"], ["z"], transB=1), node("Mul", ["z", "more"], ["y"])]
+    path = written(nodes, weights() | {"more": last}, tmp_path / "x.onnx", batch=8)
+    with pytest.raises(AlignmentError):
+        zoo.load(path, spec=spec(4))
+    ones, place = np.ones((1, 4), "float32"), np.array([[7, 0]])  # the last sample alone is overwritten
+    nodes = two_layers([node("ScatterND", ["h1", "place", "flat"], ["z"])], "z")
+    path = written(nodes, weights() | {"place": place, "flat": ones[0, :1]}, tmp_path / "x.onnx", batch=8)
+    with pytest.raises(AlignmentError, match="gives something else for the same input in one batch"):
+        zoo.load(path, spec=spec(4))

@@ -94,9 +94,10 @@ def test_an_operator_that_is_not_known_is_left_to_the_exporter() -> None:
     spec["head"] = {"type": "linear", "num_classes": 3}
     model = compose({**spec, "neck": "gap"}, "meta").eval()
     assert traced(model, [16, 16]).graph is None
-    graph, activations = target(model, [16, 16], _PATH)
+    graph, activations, products = target(model, [16, 16], _PATH)
     assert "InstanceNormalization" in {node.op for node in graph.nodes}
     assert activations > 4 * 16 * 16
+    assert products == 4 * 3 * 9 * 16 * 16 + 3 * 4  # one convolution and the head
 
 
 def test_what_shares_numbers_that_are_written_into_is_not_believed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def written(nodes: Sequence[NodeProto], path: Path, **held: np.ndarray) -> Path:
 def test_the_outputs_are_those_of_a_run_in_this_process(tmp_path: Path) -> None:
     path = zoo.save(zoo.build("lenet", weights="digits"), tmp_path / "x.onnx")
     batches = [torch.randn(2, 1, 32, 32).double(), torch.randn(1, 1, 32, 32).double()]
-    found = outputs_apart(path, batches, memory=GIB, output=1 << 20)
+    found = outputs_apart(path, batches, memory=GIB, output=1 << 20, seconds=20)
     assert [[tuple(each.shape) for each in outputs] for outputs in found] == [[(2, 10)], [(1, 10)]]
     for batch, outputs in zip(batches, found, strict=True):
         assert torch.allclose(outputs[0], in_onnxruntime(path)(batch)[0], atol=1e-5)
@@ -51,19 +52,63 @@ def test_a_graph_that_wants_more_memory_than_it_may_have_is_stopped(tmp_path: Pa
     ]
     path = written(nodes, tmp_path / "x.onnx", tall=tall, wide=wide)
     with pytest.raises(RunError, match=r"x\.onnx: .*alloc"):
-        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20)
+        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system bounds no processor time")
+def test_a_graph_that_computes_on_and_on_is_stopped(tmp_path: Path) -> None:
+    nodes = [node("Add", ["tall", "wide"], ["s0"])]  # small enough to be held, and then 10¹¹ sines of it
+    nodes += [node("Sin", [f"s{i}"], [f"s{i + 1}"]) for i in range(10_000)]
+    nodes += [node("ReduceMax", ["s10000"], ["m"]), node("Add", ["x", "m"], ["y"])]
+    tall, wide = np.ones((1 << 12, 1), "float32"), np.ones((1, 1 << 12), "float32")
+    path = written(nodes, tmp_path / "x.onnx", tall=tall, wide=wide)
+    with pytest.raises(RunError, match=r"computes far longer for .*x\.onnx than the model takes, more than 2 s"):
+        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=2)
+
+
+def test_what_lies_in_the_folder_that_one_is_in_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemError('another one')")
+    path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as in an interactive session
+    found = outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    assert torch.equal(found[0][0], -torch.ones(1, 4))
+
+
+def test_what_is_no_text_in_the_search_path_is_passed_over_as_python_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    assert outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_without_an_interpreter_it_is_said_that_there_is_none(
+    executable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(RunError, match="no Python interpreter here to start one"):
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+
+
+def test_a_path_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"whose path is not UTF-8: .*\\udcff\.onnx"):
+        outputs_apart(tmp_path / "\udcff.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
 
 
 def test_outputs_beyond_what_was_expected_are_not_taken(tmp_path: Path) -> None:
     path = written([node("Add", ["x", "c"], ["y"])], tmp_path / "x.onnx", c=np.ones((1 << 16, 1), "float32"))
     with pytest.raises(RunError, match="gives far more than the model does"):
-        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 16)
+        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 16, seconds=20)
 
 
 def test_a_file_that_is_none_is_told_as_onnxruntime_tells_it(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"\x08\x0anothing")
     with pytest.raises(RunError, match=r"onnxruntime does not run .*x\.onnx: InvalidProtobuf"):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20)
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +124,7 @@ def test_a_process_that_dies_is_an_error_that_says_how(
     (tmp_path / "dying.py").write_text(program)
     monkeypatch.setattr(onnxrun, "__file__", str(tmp_path / "dying.py"))
     with pytest.raises(RunError, match=told):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20)
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
 
 
 def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +134,6 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(onnxrun, "__file__", str(tmp_path / "endless.py"))
     monkeypatch.setattr(apart, "MAX_SECONDS", 3)
     with pytest.raises(RunError, match=r"takes longer than 3 s for .*x\.onnx"):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20)
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -75,7 +75,8 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     graph = read_graph(path, given, mapped=mapped)
     skeleton = _skeleton(path, given, graph, parsed)
     port = port_of(skeleton, graph, path)
-    ours, activations = target_of(skeleton, port.size, path)
+    goal = target_of(skeleton, port.size, path)
+    ours = goal.graph
     state = skeleton.state_dict(keep_vars=True)
     aliases = tied(state)
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
@@ -87,7 +88,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
         )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
-    observed = observe(path, port, sides.file.outputs, held_bytes(given, graph), activations)
+    observed = observe(path, port, sides.file.outputs, held_bytes(given, graph), goal)
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)

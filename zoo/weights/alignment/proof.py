@@ -18,6 +18,7 @@ from zoo.errors import AlignmentError
 from zoo.model import Model
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.port import InputPort
+from zoo.weights.alignment.target import Target
 from zoo.weights.verification.apart import outputs_apart
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
@@ -34,6 +35,12 @@ _AT_REST = 1 << 30
 
 _ROOM = 2
 """How many times its activations onnxruntime may take: it unrolls the windows of convolutions of volumes."""
+
+_STARTED = 20
+"""In how many seconds onnxruntime is there and has read a graph, on any machine."""
+
+_SLOWEST = 10**8
+"""How many products, or bytes, it is sure to do in a second."""
 
 _SMALL = 1 << 20
 
@@ -68,7 +75,7 @@ def held_bytes(given: Mapping[str, torch.Tensor], graph: Graph) -> int:
     return sum(tensor.nbytes for tensor in given.values()) + stated
 
 
-def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, activations: int) -> Observed:
+def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, goal: Target) -> Observed:
     """Run a stranger's file by onnxruntime on random numbers and on an image made by code.
 
     It may take what a model of this size can need, not more.
@@ -78,7 +85,7 @@ def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, act
         port: what it takes.
         which: the outputs to keep.
         weights: how many bytes its weights have.
-        activations: how many numbers the model makes for one sample.
+        goal: what the model makes for one sample, and how much work that is.
 
     Raises:
         AlignmentError: onnxruntime does not run it, or it gives numbers that are not finite.
@@ -88,18 +95,39 @@ def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, act
     count = port.shape[0] if port.shape and port.shape[0] is not None else len(both)
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
-    made = 8 * activations * len(batches[0])
+    samples = sum(len(each) for each in batches)
+    made = 8 * goal.activations * len(batches[0])
     try:
         found = outputs_apart(
-            path, batches, memory=_AT_REST + 4 * weights + _ROOM * made, output=_SMALL + len(batches) * made
+            path,
+            batches,
+            memory=_AT_REST + 4 * weights + _ROOM * made,
+            output=_SMALL + len(batches) * made,
+            seconds=_STARTED + (weights + samples * (goal.products + 8 * goal.activations)) // _SLOWEST,
         )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
     found = [[each[index] for index in which] for each in found]
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
+    if count > len(both) and all(each.dim() and len(each) == count for each in outputs):
+        _refuse_unlike(outputs, len(both), path)
+        batches, outputs = [both], [each[: len(both)] for each in outputs]
     if not all(bool(torch.isfinite(each).all()) for each in outputs if each.is_floating_point()):
         raise AlignmentError(path, "cannot be proven: what it computes is not finite; a weight of it may be damaged")
     return Observed(torch.cat(batches), outputs)
+
+
+def _refuse_unlike(outputs: Sequence[torch.Tensor], samples: int, path: Path) -> None:
+    """Refuse a file of a fixed batch that computes something else further on in it; the model is run on few samples.
+
+    Raises:
+        AlignmentError: it does.
+    """
+    for each in outputs:
+        again = each[torch.arange(len(each)) % samples]
+        scale = float(each.abs().max()) if each.numel() else 0.0
+        if each.is_floating_point() and float((each - again).abs().max()) > torch.finfo(each.dtype).eps ** 0.5 * scale:
+            raise AlignmentError(path, "cannot be proven: it gives something else for the same input in one batch")
 
 
 def prove(

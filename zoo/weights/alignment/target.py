@@ -24,10 +24,12 @@ class Target(NamedTuple):
     Attributes:
         graph: the graph of the model; every tensor of it has its name there.
         activations: how many numbers the model makes for one sample.
+        products: how often it multiplies and adds for that.
     """
 
     graph: Graph
     activations: int
+    products: int
 
 
 def target(model: Model, size: Sequence[int], path: Path) -> Target:
@@ -42,7 +44,8 @@ def target(model: Model, size: Sequence[int], path: Path) -> Target:
         WeightsError: it has an operator that is not known here, and torch cannot export it.
     """
     run = traced(model, size)
-    return Target(exported(model, size, path) if run.graph is None else run.graph, run.activations)
+    graph = exported(model, size, path) if run.graph is None else run.graph
+    return Target(graph, run.activations, run.products)
 
 
 def exported(model: Model, size: Sequence[int], path: Path) -> Graph:

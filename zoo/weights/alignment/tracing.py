@@ -23,10 +23,12 @@ class Traced(NamedTuple):
     Attributes:
         graph: its operators; None if one of them is not known here.
         activations: how many numbers the model made for one sample.
+        products: how often it multiplied and added for one sample, in convolutions and products.
     """
 
     graph: Graph | None
     activations: int
+    products: int
 
 
 _BATCH = 2
@@ -46,7 +48,7 @@ def traced(model: Model, size: Sequence[int]) -> Traced:
     trace = _Trace(model, x)
     with torch.no_grad(), trace:
         outputs = tree_leaves(model(x))
-    activations = trace.made // _BATCH
+    activations, products = trace.made // _BATCH, trace.products // _BATCH
     try:
         trace.require()
         graph = trace.graph
@@ -56,8 +58,8 @@ def traced(model: Model, size: Sequence[int]) -> Traced:
             if isinstance(each, torch.Tensor)
         )
     except UntraceableError:
-        return Traced(None, activations)
-    return Traced(Graph(tuple(graph.nodes), graph.constants, {_INPUT: ()}, names), activations)
+        return Traced(None, activations, products)
+    return Traced(Graph(tuple(graph.nodes), graph.constants, {_INPUT: ()}, names), activations, products)
 
 
 _INPUT = "the input"
@@ -73,7 +75,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
     def __init__(self, model: Model, x: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Recording()
-        self.made = 0
+        self.made = self.products = 0
         self._failed: UntraceableError | None = None
         state = model.state_dict(keep_vars=True)
         aliases = tied(state)
@@ -101,9 +103,10 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
         if given is None:
             given = func(*args, **kwargs)
         results = [each for each in tree_leaves(given) if isinstance(each, torch.Tensor)]
+        op = func._schema.name.rpartition("::")[2]
         self.made += sum(each.numel() for each in results)
+        self.products += _products(op, taken, results)
         if self._failed is None and any(self.graph.known(each) for each in taken):
-            op = func._schema.name.rpartition("::")[2]
             try:
                 names = self._translated(op.rstrip("_"), args, kwargs, results)
             except UntraceableError as error:
@@ -127,3 +130,13 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
         if op in UNARY and first:
             return (self.graph.node(UNARY[op], first),)
         raise UntraceableError(op)
+
+
+def _products(op: str, taken: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> int:
+    """Return how often an operator multiplies and adds, where that is more than its numbers tell."""
+    if op == "convolution":
+        x, weight = taken[:2]
+        return max(x.numel(), results[0].numel()) * weight[0].numel()
+    if op in ("mm", "bmm", "addmm"):
+        return results[0].numel() * taken[-1].shape[-2]
+    return 0

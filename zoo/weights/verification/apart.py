@@ -20,7 +20,9 @@ MAX_SECONDS = 600
 """How long it may take: files that are worth a proof take some seconds."""
 
 
-def outputs_apart(path: Path, batches: Sequence[torch.Tensor], *, memory: int, output: int) -> list[list[torch.Tensor]]:
+def outputs_apart(
+    path: Path, batches: Sequence[torch.Tensor], *, memory: int, output: int, seconds: int
+) -> list[list[torch.Tensor]]:
     """Run an ONNX file by onnxruntime on the CPU, the graph as it is written, in another process.
 
     Its weights are never in the memory of this one, and neither a crash nor a graph that wants all memory there is
@@ -31,6 +33,7 @@ def outputs_apart(path: Path, batches: Sequence[torch.Tensor], *, memory: int, o
         batches: inputs.
         memory: how many bytes the process may take; it is held to that where the system can: not on Windows.
         output: how many bytes all outputs together may have.
+        seconds: how long processors may compute for it, all together; held to that where the system can.
 
     Returns:
         For each batch the outputs.
@@ -38,11 +41,18 @@ def outputs_apart(path: Path, batches: Sequence[torch.Tensor], *, memory: int, o
     Raises:
         RunError: onnxruntime does not open or not run it, or not within the bounds.
     """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise RunError("onnxruntime needs a process of its own, and there is no Python interpreter here to start one")
+    target = str(path.absolute())
+    if target.encode(errors="replace").decode() != target:
+        raise RunError(f"onnxruntime opens no file whose path is not UTF-8: {ascii(target)[1:-1]}")
     request = {
-        "path": str(path.absolute()),
-        "sys_path": sys.path,
+        "path": target,
+        # Not the folder that one happens to be in, from which an interactive session imports: files lie there.
+        "sys_path": [each for each in sys.path if isinstance(each, str) and each],
         "memory": memory,
         "output": output,
+        "seconds": seconds,
         "batches": len(batches),
     }
     stream = BytesIO()
@@ -60,6 +70,8 @@ def outputs_apart(path: Path, batches: Sequence[torch.Tensor], *, memory: int, o
         raise RunError(f"no process could be started for onnxruntime: {error}") from error
     head, _, rest = done.stdout.partition(b"\n")
     if done.returncode or not head:
+        if -done.returncode == getattr(signal, "SIGXCPU", 0):
+            raise RunError(f"onnxruntime computes far longer for {path} than the model takes, more than {seconds} s")
         raise RunError(f"onnxruntime ended without an answer on {path}: {_ending(done)}")
     told = json.loads(head)
     if "error" in told:

@@ -1,4 +1,4 @@
-"""A program that runs an ONNX file by onnxruntime, in a process of its own and within bounds of memory.
+"""A program that runs an ONNX file by onnxruntime, in a process of its own and within bounds of memory and time.
 
 It takes on stdin one line of JSON and the inputs as ``.npy``, and gives on stdout one line of JSON and the outputs as
 ``.npy``. It imports nothing of zoo, nor torch.
@@ -20,7 +20,8 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     inputs = BytesIO(sys.stdin.buffer.read())  # numpy cannot read a pipe
     sys.path[:] = request["sys_path"]
-    _bound(request["memory"])
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy only reads and writes here; each thread takes memory
+    _bound(request["memory"], request["seconds"])
     try:
         outputs = _computed(request, inputs)
     except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
@@ -32,6 +33,10 @@ def main() -> None:
         _tell(answer, told, [] if large else outputs)
 
 
+_THREADS = 8
+"""Each takes a stack, which counts as memory; what is proven is small."""
+
+
 def _computed(request: dict[str, Any], stream: BinaryIO) -> list[Any]:
     import numpy as np
     import onnxruntime
@@ -41,7 +46,9 @@ def _computed(request: dict[str, Any], stream: BinaryIO) -> list[Any]:
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # time that is waited away would count
     options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)
     session = onnxruntime.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"])
     port, *others = session.get_inputs()
     if others:
@@ -50,15 +57,15 @@ def _computed(request: dict[str, Any], stream: BinaryIO) -> list[Any]:
     return [each for batch in batches for each in session.run(None, {port.name: batch.astype(dtype)})]
 
 
-def _bound(memory: int) -> None:
-    """Bound the memory of this process, where the system has bounds."""
+def _bound(memory: int, seconds: int) -> None:
+    """Bound the memory and the time of this process, where the system has bounds."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    bound = memory if most == resource.RLIM_INFINITY else min(memory, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
+    for kind, wanted in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, seconds)):
+        most = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
