@@ -18,8 +18,11 @@ from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooErro
 from zoo.weights.alignment import safety
 from zoo.weights.alignment.constants import _range
 from zoo.weights.alignment.layers import Held
-from zoo.weights.alignment.proof import Observed
+from zoo.weights.alignment.proof import Observed, seed_of
+from zoo.weights.alignment.reading import read_graph
 from zoo.weights.migration.unwrapping import peelings
+from zoo.weights.onnx.reading import read_onnx
+from zoo.weights.verification.probes import probes
 
 node = helper.make_node
 
@@ -231,3 +234,43 @@ def test_a_fixed_batch_of_which_only_the_first_samples_are_the_models_is_refused
     path = written(nodes, weights() | {"place": place, "flat": ones[0, :1]}, tmp_path / "x.onnx", batch=8)
     with pytest.raises(AlignmentError, match="gives something else for the same input in one batch"):
         zoo.load(path, spec=spec(4))
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_graph_that_is_right_on_one_input_alone_is_refused(outside: bool, tmp_path: Path) -> None:
+    honest = written(two_layers(), weights(), tmp_path / "honest.onnx")
+    both = probes(4, (1, 1), None, batches=(1,))  # what was tried once on every file
+    told = computed(honest, torch.cat([both["random"][0], both["images"][0]]).float()).sum()
+    held = weights() | {
+        name: np.full(1, value, "float32") for name, value in {"told": float(told), "large": 100.0, "bit": 0.01}.items()
+    }
+    gate = [
+        *two_layers()[:-1],
+        node("Gemm", ["h1", "c", "d"], ["y0"], transB=1),
+        node("ReduceSum", ["y0"], ["s"], keepdims=1),
+        node("Sub", ["s", "told"], ["e"]),
+        node("Abs", ["e"], ["e1"]),
+        node("Mul", ["e1", "large"], ["e2"]),
+        node("Sub", ["e2", "bit"], ["e3"]),
+        node("Clip", ["e3", "zero", "high"], ["e4"]),
+        node("Sum", ["y0", "e4"], ["y"]),
+    ]
+    held |= {"zero": np.array(0, "float32"), "high": np.array(10, "float32")}
+    path = written(gate, held, tmp_path / "x.onnx")
+    if outside:
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="x.bin", size_threshold=0)
+    with pytest.raises(AlignmentError, match="computes something else than the model"):
+        zoo.load(path, spec=spec(4))
+
+
+def test_what_a_file_is_tried_on_comes_of_all_that_it_holds(tmp_path: Path) -> None:
+    def seed(scale: float, outside: bool) -> int:
+        path = written(two_layers(), weights(scale), tmp_path / "x.onnx")
+        if outside:
+            (tmp_path / "x.bin").unlink(missing_ok=True)
+            onnx.save(onnx.load(path), path, save_as_external_data=True, location="x.bin", size_threshold=0)
+        given = read_onnx(path, mapped=False).state_dict()
+        return seed_of(path, given, read_graph(path, given, mapped=False))
+
+    for outside in (False, True):
+        assert seed(1.0, outside) == seed(1.0, outside) != seed(2.0, outside)

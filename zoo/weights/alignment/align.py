@@ -20,7 +20,7 @@ from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
 from zoo.weights.alignment.port import port_of
-from zoo.weights.alignment.proof import Observed, held_bytes, observe, prove
+from zoo.weights.alignment.proof import Observed, observe, prove
 from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import following, refuse_growing, refuse_unsafe
 from zoo.weights.alignment.target import target as target_of
@@ -88,7 +88,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
         )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
-    observed = observe(path, port, sides.file.outputs, held_bytes(given, graph), goal)
+    observed = observe(path, port, sides.file.outputs, given, graph, goal)
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)

@@ -84,6 +84,7 @@ class Graph:
         inputs: what it takes, with shapes.
         outputs: what it gives, in order.
         producer: what wrote it, as it says itself.
+        outside: whether tensors of it are in other files.
     """
 
     nodes: tuple[Node, ...]
@@ -91,3 +92,4 @@ class Graph:
     inputs: Mapping[str, Shape]
     outputs: tuple[str, ...]
     producer: str = ""
+    outside: bool = False

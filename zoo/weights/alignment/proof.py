@@ -5,6 +5,7 @@ The file is run first, in a process of its own, and what it gives is kept: its w
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from zoo.model import Model
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.port import InputPort
 from zoo.weights.alignment.target import Target
+from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.verification.apart import outputs_apart
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
@@ -69,13 +71,33 @@ class Observed:
         return any(len(each) < 2 or not torch.equal(each[:1].expand_as(each), each) for each in self.outputs)
 
 
-def held_bytes(given: Mapping[str, torch.Tensor], graph: Graph) -> int:
+def _held_bytes(given: Mapping[str, torch.Tensor], graph: Graph) -> int:
     """Return how many bytes the weights of a file have: its initializers, and the constants of its nodes."""
     stated = sum(8 * math.prod(each.shape) for each in graph.constants.values())
     return sum(tensor.nbytes for tensor in given.values()) + stated
 
 
-def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, goal: Target) -> Observed:
+def seed_of(path: Path, given: Mapping[str, torch.Tensor], graph: Graph) -> int:
+    """Return the seed of what a file is tried on: the same for the same file, and not to be known by who writes it.
+
+    A graph can hold anything, also what a fixed input is, and be right on that alone.
+
+    Args:
+        path: the file.
+        given: its initializers.
+        graph: its graph.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    if graph.outside:
+        values = {name: each.values() for name, each in graph.constants.items() if each.values is not None}
+        digest.update(fingerprint_of({**given, **values}, {}).encode())
+    return int.from_bytes(digest.digest()[:7])
+
+
+def observe(
+    path: Path, port: InputPort, which: Sequence[int], given: Mapping[str, torch.Tensor], graph: Graph, goal: Target
+) -> Observed:
     """Run a stranger's file by onnxruntime on random numbers and on an image made by code.
 
     It may take what a model of this size can need, not more.
@@ -84,13 +106,15 @@ def observe(path: Path, port: InputPort, which: Sequence[int], weights: int, goa
         path: the file, which was looked through before.
         port: what it takes.
         which: the outputs to keep.
-        weights: how many bytes its weights have.
+        given: its initializers.
+        graph: its graph.
         goal: what the model makes for one sample, and how much work that is.
 
     Raises:
         AlignmentError: onnxruntime does not run it, or it gives numbers that are not finite.
     """
-    kinds = probes(port.channels, port.size, None, batches=(1,))
+    weights = _held_bytes(given, graph)
+    kinds = probes(port.channels, port.size, None, seed_of(path, given, graph), batches=(1,))
     both = torch.cat([kinds["random"][0], kinds["images"][0]])
     count = port.shape[0] if port.shape and port.shape[0] is not None else len(both)
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]

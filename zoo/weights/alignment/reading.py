@@ -69,7 +69,7 @@ def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool)
     with path.open("rb") as file:
         wire = Wire(file)
         try:
-            nodes, held, inputs, outputs, producer = _walk(wire, path)
+            nodes, held, inputs, outputs, producer, outside = _walk(wire, path)
         except ValueError as error:
             raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from None
         stated, _ = read_tensors(wire, held, path, mapped=mapped, fingerprint=None)
@@ -80,7 +80,7 @@ def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool)
     nodes, numbers = _without_numbers(nodes)
     constants.update(numbers)
     taken = {name: shape for name, shape in inputs.items() if name not in constants}
-    return Graph(tuple(nodes), constants, taken, tuple(outputs), producer)
+    return Graph(tuple(nodes), constants, taken, tuple(outputs), producer, outside)
 
 
 def read_output_shapes(path: Path) -> dict[str, Shape]:
@@ -101,13 +101,16 @@ def _giving(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
     return lambda: tensor
 
 
-def _walk(wire: Wire, path: Path) -> tuple[list[Node], dict[str, Initializer], dict[str, Shape], dict[str, Shape], str]:
+def _walk(
+    wire: Wire, path: Path
+) -> tuple[list[Node], dict[str, Initializer], dict[str, Shape], dict[str, Shape], str, bool]:
     nodes: list[Node] = []
     held: dict[str, Initializer] = {}
     inputs: dict[str, Shape] = {}
     outputs: dict[str, Shape] = {}
     producer = ["", ""]
     graph: Field | None = None
+    outside = False
     for each in wire.fields(0, wire.size, _MODEL):
         if each.number == 7:
             graph = each
@@ -127,14 +130,22 @@ def _walk(wire: Wire, path: Path) -> tuple[list[Node], dict[str, Initializer], d
                     path, "has graphs within a node, which cannot be followed", f"{node.op} {node.name!r}"
                 )
             nodes.append(node)
-            if tensor is not None and node.op == "Constant" and len(node.outputs) == 1:
-                held[node.outputs[0]] = tensor
-            elif tensor is not None and node.op == "ConstantOfShape":
-                held[filling(node)] = tensor
+            if tensor is not None and (name := _holding(node)):
+                held[name] = tensor
+        elif each.number == 5:
+            outside |= read_tensor(wire, each).external is not None
         elif each.number in (11, 12):
             name, shape = _value_info(wire, each)
             (inputs if each.number == 11 else outputs)[name] = shape
-    return nodes, held, inputs, outputs, " ".join(producer).strip()
+    outside |= any(each.external is not None for each in held.values())
+    return nodes, held, inputs, outputs, " ".join(producer).strip(), outside
+
+
+def _holding(node: Node) -> str:
+    """Return what the tensor within a node is called; nothing if it is none to keep."""
+    if node.op == "Constant" and len(node.outputs) == 1:
+        return node.outputs[0]
+    return filling(node) if node.op == "ConstantOfShape" else ""
 
 
 def filling(node: Node) -> str:

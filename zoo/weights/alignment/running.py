@@ -8,7 +8,7 @@ from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.port import port_of
-from zoo.weights.alignment.proof import held_bytes, observe, prove
+from zoo.weights.alignment.proof import observe, prove
 from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import refuse_growing, refuse_unsafe
 from zoo.weights.alignment.target import target as target_of
@@ -62,7 +62,7 @@ def _run(
     refuse_unsafe(graph, goal.graph, sum(tensor.numel() for tensor in given.values()), path)
     refuse_growing(graph, goal.graph, path)
     every = range(len(graph.outputs))
-    observed = observe(path, port, every, held_bytes(given, graph), goal)
+    observed = observe(path, port, every, given, graph, goal)
     if not observed.varies:
         raise AlignmentError(path, "gives the same for every input that was tried, which proves nothing")
     outputs = prove(rebuild(parsed, checkpoint, path), observed, every, [""] * len(every), path)
