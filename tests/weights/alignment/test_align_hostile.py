@@ -274,3 +274,19 @@ def test_what_a_file_is_tried_on_comes_of_all_that_it_holds(tmp_path: Path) -> N
 
     for outside in (False, True):
         assert seed(1.0, outside) == seed(1.0, outside) != seed(2.0, outside)
+
+
+def test_a_large_number_beside_the_others_does_not_hide_that_they_are_something_else(tmp_path: Path) -> None:
+    held = weights() | {"d": np.array([1e7, 0.1, 0.2], "float32")}
+    assert zoo.load(written(two_layers(), held, tmp_path / "x.onnx"), spec=spec(4)).migration.proven
+    other = [node("Tanh", ["h"], ["h2"])]  # the model has a Relu
+    with pytest.raises(AlignmentError, match="computes something else than the model with its weights"):
+        zoo.load(written(two_layers(other, "h2"), held, tmp_path / "x.onnx"), spec=spec(4))
+
+
+def test_a_sigmoid_that_is_one_everywhere_proves_nothing(tmp_path: Path) -> None:
+    held = weights() | {"d": np.full(3, 30, "float32")}
+    nodes = [*two_layers()[:-1], node("Gemm", ["h1", "c", "d"], ["z"], transB=1), node("Sigmoid", ["z"], ["y"])]
+    with pytest.raises(AlignmentError, match="ends in a sigmoid, which is saturated on every input"):
+        zoo.load(written(nodes, held, tmp_path / "x.onnx"), spec=spec(4))
+    assert zoo.load(written(nodes, weights(), tmp_path / "x.onnx"), spec=spec(4)).migration.proven

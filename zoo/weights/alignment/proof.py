@@ -50,7 +50,7 @@ _LOOSEST = 0.1
 """A model that rounds so much that more than this would do proves nothing by agreeing."""
 
 _SATURATED = 1 - 1e-3
-"""A softmax beyond this hides what is before it."""
+"""A softmax beyond this, or a sigmoid that nowhere is below, hides what is before it."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,10 @@ def prove(
     """
     finished = _Finished(model, which, trailing, [tuple(each.shape) for each in observed.outputs])
     for word, output in zip(trailing, observed.outputs, strict=True):
-        if word == "Softmax" and float(output.max()) > _SATURATED:
-            raise AlignmentError(path, "cannot be proven: it ends in a softmax, which is saturated on every input")
+        saturated = output.max() if word == "Softmax" else output.min() if word == "Sigmoid" else torch.zeros(())
+        if float(saturated) > _SATURATED:
+            told = f"cannot be proven: it ends in a {word.lower()}, which is saturated on every input"
+            raise AlignmentError(path, told)
     try:
         found = compare_outputs(
             finished,
