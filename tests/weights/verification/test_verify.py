@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 
 import onnx
@@ -158,6 +159,52 @@ def test_an_onnx_file_from_elsewhere_is_judged_by_what_it_computes(exported, tmp
     report = zoo.verify(folder / "model.pt", tmp_path / "foreign.onnx")
     assert "tensors: not compared" in str(report)
     assert (report.equal, report.failures) == (None, ())
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Two graphs of one network by both exporters, and one of another network."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def written(seed: int, dynamo: bool, name: str) -> Path:
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
+            nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
+        )  # fmt: skip
+        with warnings.catch_warnings(action="ignore"):  # torch deprecates one exporter, and itself in the other
+            torch.onnx.export(
+                network.eval(), (torch.zeros(1, 1, 32, 32),), folder / name, dynamo=dynamo, verbose=False
+            )
+        return folder / name
+
+    return written(0, True, "dynamo.onnx"), written(0, False, "legacy.onnx"), written(1, True, "other.onnx")
+
+
+def test_two_graphs_from_elsewhere_are_compared_with_the_model_that_one_of_them_gives(graphs) -> None:
+    dynamo, legacy, other = graphs
+    report = zoo.verify(dynamo, legacy, spec="lenet")
+    assert (report.ok, report.batches) == (True, (1,))
+    assert [(o.run, o.holds) for o in report.outputs if o.inputs == "random"] == [
+        (f"{dynamo} in torch", True),
+        (f"{dynamo} in onnxruntime", True),
+        (f"{legacy} in onnxruntime", True),
+    ]
+    assert "outputs, batches of 1: the error against a run in float64" in str(report)
+    assert f"{dynamo}: gave the model that the outputs are compared with; {dynamo} became lenet" in str(report)
+    report = zoo.verify(dynamo, other, spec="lenet")
+    assert not report.ok
+    assert {o.run for o in report.outputs if not o.holds} == {f"{other} in onnxruntime"}
+    assert str(report).endswith(f"{dynamo} and {other} are NOT the same")
+
+
+def test_what_was_not_compared_is_not_called_different(graphs) -> None:
+    dynamo, legacy, _ = graphs
+    report = zoo.verify(dynamo, legacy)
+    assert (report.ok, report.compared, report.to_json()["compared"]) == (False, False, False)
+    assert "for nothing says of which model these are; say so: spec=, --spec" in str(report)
+    last = str(report).splitlines()[-1]
+    assert last == f"nothing tells whether {dynamo} and {legacy} are the same: nothing of them was compared"
 
 
 def test_other_models_are_told_apart_without_a_traceback(exported) -> None:

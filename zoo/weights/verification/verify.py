@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -24,145 +24,16 @@ from zoo.weights.verification.outputs import (
     OutputParity,
     Run,
     RunError,
-    as_reported,
     compare_outputs,
     in_onnxruntime,
     in_torch,
     onnx_input_shape,
 )
 from zoo.weights.verification.probes import BATCHES, probes
+from zoo.weights.verification.report import FingerprintParity, TensorDifference, VerifyReport
 
 Subject = nn.Module | str | PathLike[str]
 """What can be verified: a model, or the path of a weights file."""
-
-
-@dataclass(frozen=True)
-class FingerprintParity:
-    """What a file says of its tensors, and what they are.
-
-    Attributes:
-        file: the file.
-        claimed: the fingerprint that it carries, or None.
-        found: the fingerprint of its tensors.
-    """
-
-    file: str
-    claimed: str | None
-    found: str
-
-    def __str__(self) -> str:
-        if self.claimed is None:
-            return f"{self.file} carries no fingerprint; it would be {self.found}"
-        if self.claimed == self.found:
-            return f"{self.file} is as it was saved, {self.found}"
-        return f"{self.file} was changed: its tensors have {self.found}; it carries {self.claimed}"
-
-
-@dataclass(frozen=True)
-class TensorDifference:
-    """One tensor that is not the same on both sides.
-
-    Attributes:
-        name: its name.
-        what: ``"missing"``, ``"dtype"``, ``"shape"`` or ``"values"``.
-        a: what there is on the first side: a dtype, a shape, ``"nothing"``, or for values nothing.
-        b: what there is on the second side.
-        elements: how many elements differ.
-        total: how many there are.
-        largest: the largest absolute difference; NaN where one side alone has NaN.
-    """
-
-    name: str
-    what: str
-    a: str = ""
-    b: str = ""
-    elements: int = 0
-    total: int = 0
-    largest: float = 0.0
-
-    def __str__(self) -> str:
-        if self.what == "values":
-            return f"{self.name}: {self.elements:,} of {self.total:,} elements differ, by {self.largest:.3g} at most"
-        return f"{self.name}: {self.a} ↔ {self.b}"
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """Whether two files or models are the same.
-
-    Attributes:
-        a: the first one.
-        b: the second one, or None if a file was verified alone.
-        fingerprints: of each that is a file.
-        equal: how many tensors are the same bit for bit; None if they were not compared.
-        total: how many names there are on either side.
-        differences: the tensors that are not the same.
-        outputs: how far each way to compute each output is from the float64 run.
-        failures: what could not be compared, though it should have been.
-        notes: what else there is to know.
-    """
-
-    a: str
-    b: str | None
-    fingerprints: tuple[FingerprintParity, ...]
-    equal: int | None = None
-    total: int = 0
-    differences: tuple[TensorDifference, ...] = ()
-    outputs: tuple[OutputParity, ...] = ()
-    failures: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """True if something was compared and all of it is the same."""
-        intact = all(f.claimed in (f.found, None) for f in self.fingerprints)
-        if self.b is None:
-            return intact and all(f.claimed is not None for f in self.fingerprints)
-        compared = bool(self.total or self.outputs)
-        return compared and intact and not (self.differences or self.failures) and all(o.holds for o in self.outputs)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        return {
-            "ok": self.ok,
-            "a": self.a,
-            "b": self.b,
-            "fingerprints": [vars(f) for f in self.fingerprints],
-            "tensors": {
-                "equal": self.equal,
-                "total": self.total,
-                "differences": [{k: as_reported(v) for k, v in vars(d).items()} for d in self.differences],
-            },
-            "outputs": [{**{k: as_reported(v) for k, v in vars(o).items()}, "holds": o.holds} for o in self.outputs],
-            "failures": list(self.failures),
-            "notes": list(self.notes),
-        }
-
-    def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield from (str(f) for f in self.fingerprints)
-        if self.b is None:
-            return
-        if self.equal is not None:
-            yield f"tensors: {self.equal} of {self.total} are the same bit for bit"
-            yield from (f"  {d}" for d in self.differences[:20])
-            if len(self.differences) > 20:
-                yield f"  and {len(self.differences) - 20} more"
-        if self.outputs:
-            yield f"outputs, batches of {', '.join(map(str, BATCHES))}: the error against a run in float64"
-            header = ("output", "inputs", "computed by", "error", "may be", "")
-            rows = [
-                (o.output, o.inputs, o.run, f"{o.error:.1e}", f"{o.limit:.1e}", "ok" if o.holds else "DIFFERS")
-                for o in self.outputs
-            ]
-            widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-            for row in (header, *rows):
-                yield "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        yield from self.failures
-        yield from self.notes
-        yield f"{self.a} and {self.b} are {'the same' if self.ok else 'NOT the same'}"
 
 
 @dataclass(frozen=True)
@@ -248,8 +119,9 @@ def verify(
         compared, differences = False, ()
         notes.append("tensors: not compared, for those of an ONNX file from elsewhere have names of their own")
     outputs: list[OutputParity] = []
+    given = _given(sides, inputs, seed, notes) if modelled else {}
     try:
-        outputs = _outputs(sides, inputs, seed, notes, failures) if modelled else []
+        outputs = _outputs(sides, given, failures) if given else []
     except RunError as error:
         failures.append(f"outputs: {error}")
     return VerifyReport(
@@ -262,6 +134,7 @@ def verify(
         tuple(outputs),
         tuple(failures),
         tuple(notes),
+        tuple(dict.fromkeys(len(x) for batches in given.values() for x in batches)),
     )
 
 
@@ -311,6 +184,8 @@ def _text(tensor: torch.Tensor | None) -> str:
 def _in_our_names(side: _Side, notes: list[str]) -> _Side:
     """Return a side whose file was recognised with the names that its model has for the tensors, and say so."""
     told = side.model.migration if side.path is not None and isinstance(side.model, Model) else None
+    if told is not None and told.alignment is not None:
+        notes.append(f"{side.label}: gave the model that the outputs are compared with; {told}")
     if told is None or side.model is None or not (told.renaming or told.unwrapping):
         return side
     notes.append(f"{side.label}: compared by our names; {told}")
@@ -334,26 +209,32 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
             elif known is not None and not side.is_onnx:
                 model = model_of(side.checkpoint, side.path, known, keymap=keymap)
         found.append(_Side(side.label, side.path, side.checkpoint, side.state, model))
+    graph = found[0]
+    if known is not None and graph.path is not None and graph.checkpoint is not None:
+        if all(side.model is None for side in found):  # two graphs from elsewhere: one of them gives the model
+            model = model_of(graph.checkpoint, graph.path, known, keymap=keymap)
+            found[0] = replace(graph, model=model)
     return found
 
 
-def _outputs(
-    sides: Sequence[_Side],
-    inputs: Sequence[torch.Tensor] | None,
-    seed: int,
-    notes: list[str],
-    failures: list[str],
-) -> list[OutputParity]:
+def _given(
+    sides: Sequence[_Side], inputs: Sequence[torch.Tensor] | None, seed: int, notes: list[str]
+) -> Mapping[str, Sequence[torch.Tensor]]:
+    """Return the batches to compute outputs of, by kind; none if there is no model to compute them with."""
     models = [side.model for side in sides if side.model is not None]
     described = next((m for m in models if isinstance(m, Model)), None)
-    given: Mapping[str, Sequence[torch.Tensor]]
     if models and inputs is not None:
-        given = {"given": [x.double() for x in inputs]}
-    elif described is not None:
-        given = _probes(described, sides, seed, notes)
-    else:
-        notes.append("outputs: not compared, for nothing says of which model these are; say so: spec=, --spec")
-        return []
+        return {"given": [x.double() for x in inputs]}
+    if described is not None:
+        return _probes(described, sides, seed, notes)
+    notes.append("outputs: not compared, for nothing says of which model these are; say so: spec=, --spec")
+    return {}
+
+
+def _outputs(
+    sides: Sequence[_Side], given: Mapping[str, Sequence[torch.Tensor]], failures: list[str]
+) -> list[OutputParity]:
+    models = [side.model for side in sides if side.model is not None]
     runs: dict[str, Run] = {}
     for side in sides:
         if side.model is not None:
