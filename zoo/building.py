@@ -124,6 +124,9 @@ def build(
         told = home.report
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")
+        if told is not None and model.transfer is not None:
+            unlike = (*model.transfer.adapted, *model.transfer.reinitialised, *model.transfer.dropped)
+            told = replace(told, changed=tuple(dict.fromkeys(each.reason for each in unlike)))
         model.migration = told
         return model
 

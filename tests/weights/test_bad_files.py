@@ -47,6 +47,15 @@ def test_a_missing_file_is_named(read, format_: str, tmp_path: Path) -> None:
         read(tmp_path / f"d.{format_}")
 
 
+@pytest.mark.parametrize("call", [zoo.load, zoo.inspect, zoo.identify, zoo.fingerprint, zoo.verify])
+@pytest.mark.parametrize("folder", [".", "..", "/", ""])
+def test_a_folder_is_told_to_be_one_whatever_it_is_called(call, folder: str) -> None:
+    with pytest.raises(FileFormatError, match="is a folder, not a file; name a file in it"):
+        call(folder)
+    with pytest.raises(FileFormatError, match=r"is a folder, not a file|no suffix names no format"):
+        zoo.save(zoo.build("lenet"), folder)
+
+
 @pytest.mark.parametrize("call", [zoo.load, lambda path: zoo.save(zoo.build("lenet"), path)], ids=["load", "save"])
 def test_a_suffix_that_names_no_format_is_answered_with_those_that_do(call, tmp_path: Path) -> None:
     with pytest.raises(FileFormatError) as caught:

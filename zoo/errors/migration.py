@@ -79,7 +79,8 @@ class SeveralWeightsError(WeightsError):
     """A file holds the weights of several models, or of one at several times, and nobody says which are meant.
 
     Attributes:
-        candidates: where they are; each can be asked for by ``within=``.
+        candidates: where they are; each can be asked for by ``within=``. None if it is one set, of which no part is
+            called as was asked.
         within: what was asked for, if that is none of them.
     """
 
@@ -91,7 +92,8 @@ class SeveralWeightsError(WeightsError):
         asked = "" if within is None else f"{within!r} is none of them; "
         held = f"holds several sets of weights: {some(told, 10)}" if len(told) > 1 else f"holds weights in {some(told)}"
         if not self.candidates:
-            super().__init__(path, f"has no names that begin with {f'{within}.'!r}; leave within= out")
+            begin = f" they begin with {some(told)}: pick one of these, or" if told else ""
+            super().__init__(path, f"has no names that begin with {f'{within}.'!r};{begin} leave within= out")
             return
         pick = f"within={self.candidates[-1]!r} (--within {shlex.quote(self.candidates[-1])})"
         super().__init__(path, f"{held}; {asked}say which: {pick}")

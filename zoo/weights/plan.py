@@ -109,11 +109,14 @@ class LoadPlan:
         return "\n".join([head, *(f"  {title} ({len(lines)}): {_short(lines)}" for title, lines in sections if lines)])
 
     def _remedy(self) -> str:
-        lacking, extra = _patterns([*self.missing, *(each.name for each in self.shapes)]), _patterns(self.unexpected)
+        lacking = patterns_of([*self.missing, *(each.name for each in self.shapes)])
+        extra = patterns_of(self.unexpected)
         remedies = [f"allow_missing={lacking!r} leaves them as they are in the model"] if lacking else []
         remedies += [f"allow_unexpected={extra!r} leaves them in the file"] if extra else []
         shared = self.loaded or self.shapes or self.dtypes or any(isinstance(each, Difference) for each in self.kept)
-        return " and ".join(remedies) if shared else "none of the names are the model's"
+        if not shared:
+            return f"none of the names are the model's; zoo identify {self.path} tells what it can be of"
+        return " and ".join(remedies)
 
 
 def plan(
@@ -240,7 +243,7 @@ def _difference(name: str, given: torch.Tensor, tensor: torch.Tensor) -> Differe
     return Difference(name, type_text(given), type_text(tensor))
 
 
-def _patterns(names: Iterable[str], most: int = 3) -> list[str]:
+def patterns_of(names: Iterable[str], most: int = 3) -> list[str]:
     """Return a few patterns that name these tensors, or none if it would take many."""
     for depth in (-1, 1):
         patterns = list(dict.fromkeys(".".join(name.split(".")[:depth] or [name]) + ".*" for name in names))

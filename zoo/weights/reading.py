@@ -57,7 +57,7 @@ def read(path: str | PathLike[str], *, mapped: bool = True, within: str | None =
     reader = _format_to_read(path)
     if not path.is_file():
         found = "there is no such file" if not path.exists() else "is no ordinary file"
-        raise FileFormatError(path, "is a folder, not a file" if path.is_dir() else found)
+        raise FileFormatError(path, found)
     try:
         if within is not None and getattr(reader, "has_places", False):
             checkpoint = reader.read(path, mapped=mapped, within=within)  # type: ignore[call-arg] # as it says it can
@@ -132,6 +132,8 @@ def fingerprint(source: nn.Module | str | PathLike[str]) -> str:
 
 def _format_to_read(path: Path) -> kinds.Format:
     """Return the format of a file; of a name that is a model's, say, the error tells what it is."""
+    if path.is_dir():
+        raise FileFormatError(path, "is a folder, not a file; name a file in it")
     try:
         return format_of(path)
     except FileFormatError as error:
@@ -147,6 +149,8 @@ def format_of(path: Path) -> kinds.Format:
     Raises:
         FileFormatError: it names none.
     """
+    if not path.name:
+        raise FileFormatError(path, "is a folder, not a file")
     named = path.with_name(path.name.removesuffix(".index.json"))  # net.safetensors.index.json lists shards of a format
     suffix = named.suffix.removeprefix(".")
     if suffix in kinds.formats:

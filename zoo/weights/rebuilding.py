@@ -114,7 +114,9 @@ def _require_fit(
         if alias in given and first in given and not bit_equal(given[alias], given[first])
     ]
     if missing or unexpected or different:
-        raise TensorMismatchError(path, missing, unexpected, different)
+        shared = expected.keys() & given.keys()
+        remedy = "" if shared else f"none of the names are the model's; zoo identify {path} tells what it can be of"
+        raise TensorMismatchError(path, missing, unexpected, different, remedy)
     return ties
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -243,6 +244,32 @@ def test_our_names_that_do_not_fit_are_told_as_ever(tmp_path: Path) -> None:
         zoo.load(path, spec=OTHER)
 
 
+def test_what_is_wrong_behind_the_trunk_alone_is_told_with_the_call_that_loads_the_rest(
+    theirs: nn.Module, tmp_path: Path
+) -> None:
+    state = {name.replace("fc.", "fc.1."): tensor for name, tensor in theirs.state_dict().items()}
+    path = saved(tmp_path / "run.pth", state)
+    call = f"zoo.load_into(zoo.build(…), '{path}', allow_missing=['head.fc.*'], allow_unexpected=['fc.1.*'])"
+    with pytest.raises(KeymapError, match=re.escape(f"{call} loads the other {len(state) - 2}; zoo identify")):
+        zoo.load(path, spec=SPEC)
+    plan = zoo.load_into(zoo.build(SPEC), path, allow_missing=["head.fc.*"], allow_unexpected=["fc.1.*"])
+    assert (len(plan.loaded), plan.kept) == (len(state) - 2, ("head.fc.weight", "head.fc.bias"))
+    without = {f"student.{name}": tensor for name, tensor in state.items() if not name.startswith("fc")}
+    path = saved(tmp_path / "parts.pth", {"model": {**without, "teacher.weight": torch.zeros(1)}})
+    call = f"zoo.load_into(zoo.build(…), '{path}', within='model.student', allow_missing=['head.fc.*'])"
+    with pytest.raises(KeymapError, match=re.escape(f"{call} loads the other")):
+        zoo.load(path, spec=SPEC, within="student")
+    kept = zoo.load_into(zoo.build(SPEC), path, within="model.student", allow_missing=["head.fc.*"]).kept
+    assert kept == ("head.fc.weight", "head.fc.bias")
+
+
+def test_what_is_wrong_in_the_trunk_is_no_reason_to_load_the_rest(theirs: nn.Module, tmp_path: Path) -> None:
+    state = {name.replace("conv1.weight", "conv1.0.weight"): t for name, t in theirs.state_dict().items()}
+    with pytest.raises(KeymapError) as caught:
+        zoo.load(saved(tmp_path / "run.pth", state), spec=SPEC)
+    assert "load_into" not in str(caught.value)
+
+
 def test_one_tensor_more_is_no_fit(theirs: nn.Module, tmp_path: Path) -> None:
     path = saved(tmp_path / "more.pth", {**theirs.state_dict(), "fc2.weight": torch.ones(1)})
     with pytest.raises(KeymapError, match=r"no rule matches 1: fc2\.weight"):
@@ -297,3 +324,7 @@ def test_a_place_in_a_file_that_has_one_or_none_is_refused(theirs: nn.Module, tm
     save_file({"weight": torch.zeros(2)}, tmp_path / "flat.safetensors")
     with pytest.raises(SeveralWeightsError, match=r"has no names that begin with 'x\.'; leave within= out"):
         zoo.load(tmp_path / "flat.safetensors", spec=SPEC, within="x")
+    told = r"no names that begin with 'ema\.'; they begin with 'conv1', .*: pick one of these, or leave within= out"
+    with pytest.raises(SeveralWeightsError, match=told) as caught:
+        zoo.load(saved(tmp_path / "bare.pth", theirs.state_dict()), spec=SPEC, within="ema")
+    assert (caught.value.candidates, caught.value.within) == ((), "ema")

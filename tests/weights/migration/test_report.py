@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from zoo.weights.migration.report import (
     Alignment,
@@ -50,10 +51,30 @@ def test_it_reads_like_an_account() -> None:
         "Done: what the file lacks was filled in: bn1.num_batches_tracked.",
         "Done: what has no counterpart was left out: aux (trained beside).",
         "Done: 41 nodes were aligned with those of the model; the tensors are 1 exact, 1 batchnorm-folded.",
-        "Done: the statistics of BatchNorm are lost",
+        "Done: the statistics of BatchNorm are lost.",
         "Proven: onnxruntime agrees, 2e-06 apart at most (1e-05 would do).",
         "FAILED: it holds.",
-        "Uncertain: whether it is so",
+        "Uncertain: whether it is so.",
+    ]
+
+
+def test_what_was_changed_after_the_proof_is_told_behind_it() -> None:
+    changed = replace(REPORT, changed=("head.num_classes 37 → 5",))
+    assert str(changed).splitlines()[-2:] == [
+        "Then: the model was changed, head.num_classes 37 → 5; model.transfer names the tensors that are new.",
+        "Uncertain: whether it is so.",
+    ]
+    assert changed.to_json()["changed"] == ["head.num_classes 37 → 5"]
+
+
+def test_one_reason_for_many_is_told_once() -> None:
+    left = (*(f"decoder.{i} (another architecture)" for i in range(7)), "scale (a constant (of theirs))", "bare")
+    told = str(replace(REPORT, renaming=Renaming("acme", renamed=3, left_out=left)))
+    assert [line for line in told.splitlines() if "no counterpart" in line] == [
+        "Done: what has no counterpart was left out: decoder.0, decoder.1, decoder.2, decoder.3, decoder.4 and 2 more "
+        "(another architecture).",
+        "Done: what has no counterpart was left out: scale (a constant (of theirs)).",
+        "Done: what has no counterpart was left out: bare.",
     ]
 
 

@@ -173,9 +173,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
             nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
         )  # fmt: skip
         with warnings.catch_warnings(action="ignore"):  # torch deprecates one exporter, and itself in the other
-            torch.onnx.export(
-                network.eval(), (torch.zeros(1, 1, 32, 32),), folder / name, dynamo=dynamo, verbose=False
-            )
+            torch.onnx.export(network.eval(), (torch.zeros(1, 1, 32, 32),), folder / name, dynamo=dynamo, verbose=False)
         return folder / name
 
     return written(0, True, "dynamo.onnx"), written(0, False, "legacy.onnx"), written(1, True, "other.onnx")

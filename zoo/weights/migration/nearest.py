@@ -16,6 +16,7 @@ from zoo.weights.keymaps.keymap import Table
 from zoo.weights.keymaps.plan import Plan, make_plan, unlike
 from zoo.weights.migration.parameters import classes_of, read_off
 from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.plan import patterns_of
 from zoo.weights.rebuilding import Composed
 
 Tensors = Mapping[str, torch.Tensor]
@@ -24,6 +25,10 @@ Tables = Sequence[tuple[tuple[str, ...], Table]]
 
 _OUTLINE = frozenset({"unmatched", "shape", "missing", "unexpected"})
 """What may be wrong with a plan of which the rest still holds."""
+
+
+_TRUNK = ("backbone", "neck")
+"""The parts without which a file is another model."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,26 @@ class Nearest:
         if self.plan is None:
             return {name: tuple(tensor.shape) for name, tensor in self.given.items()}
         return {n: s for step in self.plan.steps if step.given for n, s in zip(step.made, step.shapes, strict=True)}
+
+    def lenient(self, expected: Tensors, checkpoint: Checkpoint, path: Path) -> str:
+        """Return the call that loads all but what is behind the trunk; empty if more is wrong, or the call is long."""
+        if self.outline is None or self.plan is None:
+            return ""
+        ours, used = self.ours, {key for step in self.plan.steps for key in step.given}
+        made = {name for step in self.plan.steps for name in step.made}
+        lacking = [n for n, t in expected.items() if n not in made or (n in ours and ours[n] != tuple(t.shape))]
+        extra = [*(name for name in ours if name not in expected), *(key for key in self.given if key not in used)]
+        options: list[tuple[str, object]]
+        options = [(f"allow_{what}", patterns_of(n)) for what, n in (("missing", lacking), ("unexpected", extra)) if n]
+        behind = not any(name.partition(".")[0] in _TRUNK for name in (*lacking, *extra))
+        if not behind or not options or not all(patterns for _, patterns in options):
+            return ""
+        wrapping = checkpoint.unwrapping
+        if wrapping is not None and (wrapping.prefixes or len(wrapping.candidates) > 1):  # as it was asked for
+            places = (wrapping.within, "".join(wrapping.prefixes).removesuffix("."))
+            options.insert(0, ("within", ".".join(filter(None, places))))
+        told = ", ".join(f"{option}={value!r}" for option, value in options)
+        return f"zoo.load_into(zoo.build(…), {str(path)!r}, {told}) loads the other {len(expected) - len(lacking)}"
 
     def fits(self, expected: Tensors) -> bool:
         """Tell whether another model would be fitted by this reading."""
@@ -120,17 +145,17 @@ def changes_told(near: Nearest, parsed: ParsedSpec, expected: Tensors, checkpoin
     return changes if model is not None and near.fits(model.state_dict(keep_vars=True)) else {}
 
 
-def remedy_of(changes: Changes, path: Path) -> str:
+def remedy_of(changes: Changes, path: Path, lenient: str = "") -> str:
     """Return what to do where a spec says something else than a file: the changes, and how to make them.
 
-    Without changes that would do it is how to find out what the file is.
+    Without changes that would do it is how to load the rest, ``lenient``, and how to find out what the file is.
 
     >>> print(remedy_of({"head": {"num_classes": 5}}, Path("a.pth")))
     it fits with head.num_classes=5 in the spec: zoo.build(…, weights='a.pth', head={'num_classes': 5});
     zoo identify a.pth prints the whole call
     """
     if not changes:
-        return f"zoo identify {path} tells what it can be of"
+        return f"{lenient}{'; ' * bool(lenient)}zoo identify {path} tells what it can be of"
     told = ", ".join(f"{part}.{key}={value}" for part, own in changes.items() for key, value in own.items())
     how = ", ".join(f"{part}={own!r}" for part, own in changes.items())
     call = f"zoo.build(…, weights={str(path)!r}, {how})"

@@ -97,7 +97,8 @@ def recognised(
     if near is not None and near.plan is not None:
         keymap = " and ".join(near.keymaps)
         reason = f"these are not the tensors of such a model in the names of {keymap}; is the spec theirs?"
-        remedy = remedy_of(changes_told(near, parsed, expected, checkpoint, path), path)
+        changes = changes_told(near, parsed, expected, checkpoint, path)
+        remedy = remedy_of(changes, path, near.lenient(expected, checkpoint, path))
         raise KeymapError(keymap, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))

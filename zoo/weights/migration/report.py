@@ -138,6 +138,8 @@ class MigrationReport:
         alignment: how graphs were aligned; None if names told all.
         proofs: what was checked.
         uncertain: what nobody could tell, or what is lost.
+        changed: what was changed in the model once that was proven, ``"head.num_classes 37 → 5"``; ``model.transfer``
+            names the tensors.
 
     >>> print(MigrationReport("a.pth", "pt", 62, "resnet18", Unwrapping(prefixes=("module.",)), uncertain=("ours?",)))
     a.pth became resnet18.
@@ -155,10 +157,11 @@ class MigrationReport:
     alignment: Alignment | None = None
     proofs: tuple[Proof, ...] = ()
     uncertain: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     @property
     def proven(self) -> bool:
-        """True if something was checked, and all of it holds."""
+        """True if something was checked, and all of it holds: of the model before it was changed, if it was."""
         return bool(self.proofs) and all(proof.holds for proof in self.proofs)
 
     def to_json(self) -> dict[str, Any]:
@@ -192,9 +195,15 @@ class MigrationReport:
         if alignment is not None:
             counts = ", ".join(f"{count} {provenance}" for provenance, count in alignment.counts.items())
             yield f"Done: {alignment.nodes} nodes were aligned with those of the model; the tensors are {counts}."
-            yield from (f"Done: {note}" for note in alignment.notes)
+            yield from (_sentence(f"Done: {note}") for note in alignment.notes)
         yield from (f"{'Proven' if proof.holds else 'FAILED'}: {proof}." for proof in self.proofs)
-        yield from (f"Uncertain: {each}" for each in self.uncertain)
+        if self.changed:
+            yield f"Then: the model was changed, {some(self.changed)}; model.transfer names the tensors that are new."
+        yield from (_sentence(f"Uncertain: {each}") for each in self.uncertain)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _renaming_lines(renaming: Renaming) -> Iterator[str]:
@@ -204,7 +213,12 @@ def _renaming_lines(renaming: Renaming) -> Iterator[str]:
     if renaming.made:
         yield f"Done: what the file lacks was filled in: {some(renaming.made)}."
     if renaming.left_out:
-        yield f"Done: what has no counterpart was left out: {some(renaming.left_out)}."
+        whys: dict[str, list[str]] = {}
+        for each in renaming.left_out:
+            key, _, why = each.partition(" (")
+            whys.setdefault(why, []).append(key)
+        for why, keys in whys.items():
+            yield f"Done: what has no counterpart was left out: {some(keys)}{why and f' ({why}'}."
 
 
 def _plain(value: Any) -> Any:

@@ -95,8 +95,8 @@ def narrowed(checkpoint: Checkpoint, within: str, path: Path) -> Checkpoint:
     chosen = {name for name in names if name.startswith(rest)}
     if not chosen:
         firsts = list(dict.fromkeys(name.partition(".")[0] for name in names if "." in name))
-        places = list(unwrapping.candidates) or firsts[:10]
-        raise SeveralWeightsError(path, places, [brief(each) for each in places], within)
+        places = unwrapping.candidates
+        raise SeveralWeightsError(path, places, [brief(each) for each in places or firsts], within)
     state = checkpoint.state_dict()
     left = tuple(f"{name} (not within {within!r})" for name in names if name not in chosen)
     return Checkpoint(

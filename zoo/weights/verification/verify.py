@@ -210,10 +210,9 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
                 model = model_of(side.checkpoint, side.path, known, keymap=keymap)
         found.append(_Side(side.label, side.path, side.checkpoint, side.state, model))
     graph = found[0]
-    if known is not None and graph.path is not None and graph.checkpoint is not None:
-        if all(side.model is None for side in found):  # two graphs from elsewhere: one of them gives the model
-            model = model_of(graph.checkpoint, graph.path, known, keymap=keymap)
-            found[0] = replace(graph, model=model)
+    unmodelled = all(side.model is None for side in found)  # two graphs from elsewhere: one of them gives the model
+    if known is not None and unmodelled and graph.path is not None and graph.checkpoint is not None:
+        found[0] = replace(graph, model=model_of(graph.checkpoint, graph.path, known, keymap=keymap))
     return found
 
 
