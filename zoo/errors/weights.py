@@ -100,7 +100,8 @@ class MissingSpecError(WeightsError):
     def __init__(
         self,
         path: str | PathLike[str],
-        reason: str = "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict",
+        reason: str = "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict; "
+        "zoo.identify(path) tells what it can be",
     ) -> None:
         super().__init__(path, reason)
 

@@ -34,6 +34,9 @@ MAX_TRIALS = 16
 """In how many ways branches that are alike are paired before it is given up."""
 
 
+NO_GRAPH = "is no graph of this model"
+
+
 class Aligned(NamedTuple):
     """The tensors of a model from a file, and the account of how they were found."""
 
@@ -129,9 +132,7 @@ def _ways(sides: _Sides, path: Path) -> tuple[Level, Sequence[tuple[Pairs, froze
         if found:
             return level, found
     ours, theirs = _first(sides, reversed(LEVELS))
-    raise AlignmentError(
-        path, "is no graph of this model", theirs.told() if theirs else "", ours.told() if ours else ""
-    )
+    raise AlignmentError(path, NO_GRAPH, theirs.told() if theirs else "", ours.told() if ours else "")
 
 
 def _first(sides: _Sides, levels: Iterable[Level]) -> tuple[Layer | None, Layer | None]:

@@ -8,7 +8,7 @@ from zoo.budget import Budget
 from zoo.builder import assemble
 from zoo.errors import AlignmentError, ZooError
 from zoo.spec import ParsedSpec, merge, of_classes, parse
-from zoo.weights.alignment.align import aligned
+from zoo.weights.alignment.align import NO_GRAPH, aligned
 from zoo.weights.alignment.reading import read_output_shapes
 from zoo.weights.alignment.running import run_by_names
 from zoo.weights.checkpoint import Checkpoint
@@ -42,14 +42,18 @@ def from_graph(
     try:
         return _from_graph(path, checkpoint, parsed, target, mapped=mapped)
     except AlignmentError as error:
-        other = classes_declared(path, parsed)
-        if other is None:
+        remedy = _remedy(path, parsed, error)
+        if not remedy:
             raise
-        count = other.dump()["head"]["num_classes"]
-        remedy = (
-            f"the file says that it gives {count} classes: zoo.build(…, weights={str(path)!r}, num_classes={count})"
-        )
         raise AlignmentError(path, error.reason, error.in_file, error.in_model, remedy) from error
+
+
+def _remedy(path: Path, parsed: ParsedSpec, error: AlignmentError) -> str:
+    other = classes_declared(path, parsed)
+    if other is not None:
+        count = other.dump()["head"]["num_classes"]
+        return f"the file says that it gives {count} classes: zoo.build(…, weights={str(path)!r}, num_classes={count})"
+    return f"zoo identify {path} tells if it is that of another" if error.reason == NO_GRAPH else ""
 
 
 def _from_graph(
