@@ -290,3 +290,18 @@ def test_a_sigmoid_that_is_one_everywhere_proves_nothing(tmp_path: Path) -> None
     with pytest.raises(AlignmentError, match="ends in a sigmoid, which is saturated on every input"):
         zoo.load(written(nodes, held, tmp_path / "x.onnx"), spec=spec(4))
     assert zoo.load(written(nodes, weights(), tmp_path / "x.onnx"), spec=spec(4)).migration.proven
+
+
+def test_ones_that_a_graph_makes_by_the_thousand_million_are_not_made_to_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    values = Held.values
+    monkeypatch.setattr(Held, "values", lambda held: made.append(held.count) or values(held))
+    ones = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    fill = [node("ConstantOfShape", ["many"], [name], value=ones) for name in ("s", "t")]
+    nodes = two_layers([*fill, node("LayerNormalization", ["h1", "s", "t"], ["z"])], "z")
+    held = weights() | {"many": np.array([1 << 30])}
+    found = zoo.identify(written(nodes, held, tmp_path / "x.onnx"))  # reads the graph, and runs nothing
+    assert not found.fits
+    assert max(made, default=0) < 1 << 16

@@ -26,6 +26,7 @@ _PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
 _MAX_TURNS = 64  # of one constant: each costs as much as all those before it
+_MOST_CHANNELS = 1 << 16  # a graph may fill a constant with any number of ones without holding them
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
     "InstanceNormalization": "InstanceNormalization",
@@ -209,7 +210,7 @@ class _Walk:
 
         It is read once, however many nodes take it.
         """
-        if held.constant.parameter is not None or held.constant.values is None:
+        if held.constant.parameter is not None or held.constant.values is None or held.count > _MOST_CHANNELS:
             return False
         key = (role, held.constant.name)
         if key not in self.nothing:
@@ -226,15 +227,16 @@ class _Walk:
         if not isinstance(constant, Held):
             self._other(node, [data, constant], [data])
             return
-        if constant.count == 1 and constant.constant.parameter is None:
+        ours = data.sole and not data.trail
+        vector = constant.count in constant.shape
+        beside = ours and vector and before.kind == "affine" and not before.normed and constant.count == before.out
+        bias = beside and node.op == "Add" and "bias" not in before.slots  # of one channel, too
+        if constant.count == 1 and constant.constant.parameter is None and not bias:
             numbers = small(constant) or ()
             told = f"{node.op} {numbers[0]:.4g}" if numbers else node.op
             self._give(node, _Data(data.layer, (*data.trail, told), data.sole))
             return
         role = "scale" if node.op == "Mul" else "shift"
-        ours = data.sole and not data.trail
-        vector = constant.count in constant.shape
-        beside = ours and vector and before.kind == "affine" and not before.normed and constant.count == before.out
         if beside and role == "shift":
             before.normed = "bias" in before.slots
             before.slots["shift" if before.normed else "bias"] = constant

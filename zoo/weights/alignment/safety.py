@@ -14,6 +14,8 @@ from pathlib import Path
 
 from zoo.errors import AlignmentError, ZooError
 from zoo.weights.alignment.graph import Graph, Node
+from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.words import padding
 
 MAX_WINDOW = 1024
 """How large a kernel, stride, padding or dilation may be."""
@@ -81,10 +83,9 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
             left -= _size(node, file, makers, told, path)
             if left < 0:
                 raise AlignmentError(path, "makes constants that are larger than the model", _told(node))
-        around = file.constants.get(node.inputs[1]) if node.op == "Pad" and len(node.inputs) > 1 else None
         sizes = [abs(n) for key in _WINDOWS for n in node.ints(key)]
-        if around is not None and around.values is not None and math.prod(around.shape) <= 64:
-            sizes += [abs(int(n)) for n in around.values().reshape(-1).tolist()]
+        if node.op == "Pad":
+            sizes += [abs(int(n)) for n in padding(node, _constants(node, file))]
         largest = max(sizes, default=0)
         if largest > MAX_WINDOW:
             raise AlignmentError(path, f"has a window of {largest}; at most {MAX_WINDOW} are taken", _told(node))
@@ -97,19 +98,26 @@ def refuse_growing(file: Graph, model: Graph, path: Path) -> None:
         AlignmentError: it does.
     """
     few = set(file.constants)  # what is made of constants and of shapes
-    joins = sum(_growth(node) for node in model.nodes)
+    joins = sum(_growth(node, model) for node in model.nodes)
     for node in file.nodes:
         if node.op in ("Shape", "Size") or (node.inputs and all(name in few for name in node.inputs if name)):
             few.update(node.outputs)
-        elif growth := _growth(node):
+        elif growth := _growth(node, file):
             joins -= growth
             if joins < 0:
                 raise AlignmentError(path, "joins or pads more than the model does", _told(node))
 
 
-def _growth(node: Node) -> int:
-    """Return how often a node joins or pads: one that joins a single input does nothing."""
+def _growth(node: Node, graph: Graph) -> int:
+    """Return how often a node joins or pads: one that joins a single input does nothing, nor one that pads by zero."""
+    if node.op == "Pad" and not any(padding(node, _constants(node, graph)) or (1,)):
+        return 0
     return (len(node.inputs) - 1 if node.op == "Concat" else 1) if node.op in _JOINING else 0
+
+
+def _constants(node: Node, graph: Graph) -> list[Held | None]:
+    """Return what a node takes, as far as the graph holds it."""
+    return [Held(graph.constants[name]) if name in graph.constants else None for name in node.inputs]
 
 
 def refuse_unknown(node: Node, path: Path) -> None:
@@ -124,6 +132,13 @@ def refuse_unknown(node: Node, path: Path) -> None:
         )
     if node.domain == "com.ms.internal.nhwc" or node.domain not in _OURS:
         raise AlignmentError(path, f"has an operator of {node.domain!r}, which is unknown here", _told(node))
+    if node.op == "BatchNormalization" and node.number("training_mode", 0):
+        raise AlignmentError(
+            path,
+            "was exported while in training, so that it computes with what is in each batch; export it after "
+            ".eval(), or take the weights from a checkpoint",
+            _told(node),
+        )
     if any(each in node.op for each in _QUANTISED):
         raise AlignmentError(
             path, "is quantised, and what its weights were before is lost; take the file it was made from", _told(node)

@@ -39,6 +39,8 @@ def word(node: Node, inputs: Sequence[object]) -> str:
     op = node.op
     if op in _POOLS:
         return _pooling(node)
+    if op == "Pad" and not any(padding(node, inputs) or (1,)):
+        return ""
     if op == "Transpose":
         return f"Transpose {','.join(map(str, node.ints('perm')))}".rstrip()
     if op in _GLOBAL:
@@ -50,6 +52,11 @@ def word(node: Node, inputs: Sequence[object]) -> str:
         return "Relu" if (low, high) == (0, float("inf")) else f"Clip {low:.4g} to {high:.4g}"
     name, default = _NUMBERS.get(op, ("", 0))
     return f"{op} {node.number(name, default):.4g}" if name else op
+
+
+def padding(node: Node, inputs: Sequence[object]) -> tuple[float, ...]:
+    """Return how much a ``Pad`` adds before and behind each axis; nothing where that is not known."""
+    return node.ints("pads") or (small(inputs[1]) if len(inputs) > 1 else None) or ()
 
 
 def _pooling(node: Node) -> str:
