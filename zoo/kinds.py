@@ -198,7 +198,7 @@ CONTRACT = Contract("zoo.contract", 1)
 
 
 def elsewhere(kind: str, name: str) -> str:
-    """Tell what a name is that no entry of one kind has, and what to write for it; empty if nothing has it.
+    """Tell what a name is that no entry of one kind has, and what to write for it; empty if nothing is called so.
 
     >>> elsewhere("model", "gap")
     "'gap' is a neck, not a model; write zoo.build({'backbone': …, 'neck': 'gap'})"
@@ -213,6 +213,8 @@ def elsewhere(kind: str, name: str) -> str:
         with suppress(RegistryError, ImportError):  # a library that is broken has no names
             if registry.candidates(spelt):
                 found[other] = _to_write(other, spelt, kind)
+    if not found and name.rpartition(".")[2] in formats and "." in name and kind != "file":
+        return f"{name!r} is the name of a weights file, not {_one(kind)}; zoo identify {name} tells what it can be of"
     if not found:
         return ""
     return f"{name!r} is {' and '.join(map(_one, found))}, not {_one(kind)}; write {' or '.join(found.values())}"

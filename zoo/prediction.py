@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from zoo import kinds
 from zoo.building import build, weights_of
-from zoo.errors import ImageError, MissingSpecError, ShapeError, UnknownNameError, ZooError
+from zoo.errors import ImageError, ShapeError, UnknownNameError, ZooError
 from zoo.model import Model, evaluating
 from zoo.record import Preprocessing
 from zoo.weights.files import load
@@ -163,12 +163,7 @@ def open_model(text: str, spec: str | None = None) -> Model:
         ZooError: ``spec`` is given for what is no file.
     """
     if Path(text).suffix.removeprefix(".") in kinds.formats:
-        try:
-            return load(text, spec)
-        except MissingSpecError as error:
-            raise MissingSpecError(
-                text, "carries no spec; say what it holds: --spec resnet18, or a spec file"
-            ) from error
+        return load(text, spec)
     if spec is not None:
         raise ZooError(f"found a spec ({spec}) for {text!r}, which is no weights file; leave it out")
     if text in kinds.pretrained:  # lenet.digits, as `zoo list weights` has it

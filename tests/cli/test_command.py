@@ -105,7 +105,10 @@ def test_predict_takes_the_spec_of_a_file_that_does_not_say_what_it_holds(tmp_pa
     file = tmp_path / "theirs.pth"
     torch.save(zoo.build("lenet", weights="digits").state_dict(), file)
     lost = run("predict", file, image, fails=1).stderr
-    assert lost == f"Error: {file}: carries no spec; say what it holds: --spec resnet18, or a spec file\n"
+    assert lost == (
+        f"Error: {file}: carries no spec; say what it holds: spec='resnet18', a spec dict or a spec file (--spec); "
+        f"zoo identify {file} tells what it can be of\n"
+    )
     found = json.loads(run("predict", file, image, "--spec", "lenet", "--json").stdout)
     (expected,) = zoo.predict(zoo.load(file, spec="lenet"), image)
     assert found == [vars(expected)]

@@ -185,3 +185,33 @@ def test_on_a_terminal_a_bar_is_shown_on_stderr_and_stdout_stays_clean(source: P
     assert "lenet.pt" in shown.decode(errors="replace")
     assert stdout.count("\n") == 1
     assert "verified" in stdout
+
+
+def test_identify_writes_the_spec_that_convert_takes(tmp_path: Path) -> None:
+    plain, spec = tmp_path / "plain.pth", tmp_path / "spec.json"
+    torch.save({"model": zoo.build("lenet", num_classes=62).state_dict(), "epoch": 1}, plain)
+    assert "num_classes=62" in run("identify", plain, "-o", spec).stdout
+    assert json.loads(spec.read_text()) == zoo.build("lenet", num_classes=62).spec
+    run("convert", plain, tmp_path / "x.safetensors", "--spec", spec)
+    assert zoo.load(tmp_path / "x.safetensors").spec["head"]["num_classes"] == 62
+    torch.save({"a": torch.zeros(1)}, tmp_path / "none.pth")
+    run("identify", tmp_path / "none.pth", "-o", tmp_path / "none.json", fails=1)
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_a_batch_tells_what_is_wrong_and_what_to_do_in_a_line_and_all_of_it_in_json(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    with torch.device("meta"):
+        names = resnet18(num_classes=7).state_dict()
+    plain = tmp_path / "plain.pth"
+    torch.save({name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in names.items()}, plain)
+    words = ("convert", plain, "--to", "safetensors", "--spec", "resnet18")
+    row = run(*words, fails=1).stdout.splitlines()[1]
+    assert "is the spec theirs? it fits with head.num_classes=7 in the spec: zoo.build(…, " in row
+    (told,) = json.loads(run(*words, "--json", fails=1).stdout)["files"]
+    assert (
+        "the shapes disagree of 2: head.fc.weight: fc.weight makes (7, 512); the model has (1000, 512)" in told["error"]
+    )
+    row = run("convert", tmp_path, "--to", "safetensors", fails=1).stdout.splitlines()[1]
+    assert row.endswith(f"is a folder; name the files in it: {tmp_path}/*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,8 +99,9 @@ def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json:
 @click.argument("file", type=click.Path())
 @click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
 @click.option("--libraries", is_flag=True, help="Try the models of timm and torchvision too, which takes a while.")
+@click.option("-o", "--output", metavar="SPECFILE", type=click.Path(), help="Write the spec of the model, for --spec.")
 @_json
-def identify(file: str, within: str | None, libraries: bool, as_json: bool) -> None:
+def identify(file: str, within: str | None, libraries: bool, output: str | None, as_json: bool) -> None:
     """Tell which models the weights FILE can be of, from its names and shapes alone.
 
     Prefixes are taken off, the names of every keymap tried, and numbers of classes, channels, widths and depths read
@@ -112,17 +114,30 @@ def identify(file: str, within: str | None, libraries: bool, as_json: bool) -> N
         tables.print_json(found.to_json())
     else:
         click.echo(str(found))
+    if output is not None and found.fits:
+        _write_spec([fit.spec for fit in found.fits if fit.spec], file, output)
     if not found.fits:
         sys.exit(1)
 
 
+def _write_spec(specs: list[dict[str, Any]], file: str, output: str) -> None:
+    if len(specs) != 1:
+        which = "no model that is built here" if not specs else f"{len(specs)} models; write the spec that is meant"
+        raise click.ClickException(f"{output}: was not written, for {file} fits {which}")
+    with click.open_file(output, "w", encoding="utf-8", atomic=True) as written:
+        written.write(json.dumps(specs[0], indent=2, ensure_ascii=False) + "\n")
+
+
 def _print_batch(batch: BatchReport) -> None:
-    rows = [
-        (o.source, o.state, o.target if o.error is None else o.error.removeprefix(f"{o.source}: "))
-        for o in batch.outcomes
-    ]
+    rows = [(o.source, o.state, o.target if o.error is None else _in_a_line(o.error, o.source)) for o in batch.outcomes]
     tables.print_columns(("file", "", "to, or why not"), rows)
     click.echo(str(batch))
+
+
+def _in_a_line(error: str, source: str) -> str:
+    """Return what is wrong and what to do, the first line and the last; all of it is in the JSON."""
+    what, *_, remedy = error.removeprefix(f"{source}: ").splitlines() * 2
+    return what if remedy == what else f"{what} {remedy.strip()}"
 
 
 @contextmanager

@@ -97,13 +97,9 @@ class NotInvertibleError(WeightsError):
 class MissingSpecError(WeightsError):
     """A file holds tensors but does not say of which model."""
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        reason: str = "carries no spec; say what it holds: zoo.load(path, spec='resnet18') or a spec dict; "
-        "zoo.identify(path) tells what it can be",
-    ) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str | PathLike[str], reason: str = "carries no spec") -> None:
+        remedy = "say what it holds: spec='resnet18', a spec dict or a spec file (--spec)"
+        super().__init__(path, f"{reason}; {remedy}; zoo identify {path} tells what it can be of")
 
 
 class MissingProviderError(WeightsError):

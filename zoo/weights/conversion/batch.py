@@ -111,8 +111,7 @@ def _one(source: Path, target: Path, force: bool, options: dict[str, Any]) -> Ou
             return Outcome(str(source), str(target), "skipped")
         report = convert(source, target, force=force, **options)
     except Exception as error:  # of whatever kind: the other files are still to be converted
-        line = str(error).strip().partition("\n")[0]
-        return Outcome(str(source), str(target), "failed", error=line or type(error).__name__)
+        return Outcome(str(source), str(target), "failed", error=str(error).strip() or type(error).__name__)
     return Outcome(str(source), report.target, "converted", report)
 
 

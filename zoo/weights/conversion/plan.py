@@ -51,6 +51,8 @@ class Places:
             if fspath(path) == "-":
                 raise WeightsError(path, f"files only: found '-' as the {role}; expected the path of a file")
         found = cls(Path(source), Path(target), options)
+        if found.source.is_dir():
+            raise WeightsError(source, f"is a folder; name the files in it: {found.source}/*")
         format_of(found.source)
         format_of(found.target)
         if found.target.is_dir():
@@ -181,10 +183,8 @@ def prepare(
         model = model_of(before, places.source, spec, keymap=names.keymap)
         told = _described_by(model, before)
     elif needs_model:
-        remedy = "say what the source holds: spec='resnet18', a spec dict or a spec file (zoo convert --spec)"
-        raise MissingSpecError(
-            places.source, f"carries no spec, and {places.target.suffix} needs the model, not its tensors: {remedy}"
-        )
+        why = f"carries no spec, and {places.target.suffix} needs the model, not its tensors"
+        raise MissingSpecError(places.source, why)
     elif names.keymap is not None or names.to_keymap is not None:
         raise MissingSpecError(places.source)
     if names.to_keymap is not None and model is not None:
