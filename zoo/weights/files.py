@@ -225,7 +225,7 @@ def model_around(
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
     if path.suffix.lower() == ".onnx" and keymap is None:
-        from zoo.weights.alignment.load import from_graph  # it needs the exporter, which takes seconds to import
+        from zoo.weights.alignment.load import from_graph  # of no use for any other file
 
         checkpoint, report = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)
         model = rebuild(parsed, finish(checkpoint), path)

@@ -193,7 +193,7 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
 
 def _from_graph(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, *, mapped: bool) -> Checkpoint:
     """Return the tensors of a graph by our names; one with another number of classes keeps its own head."""
-    from zoo.weights.alignment.load import classes_declared, from_graph  # it needs the exporter: seconds to import
+    from zoo.weights.alignment.load import classes_declared, from_graph  # of no use for any other file
 
     try:
         return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]

@@ -259,3 +259,15 @@ def test_a_graph_of_no_named_model_is_told_so(tmp_path: Path) -> None:
     found = zoo.identify(tmp_path / "x.onnx")
     assert found.fits == ()
     assert "its graph is that of no model with a name" in str(found)
+
+
+def test_the_call_for_a_model_without_a_name_says_what_is_not_so_by_default(tmp_path: Path) -> None:
+    full = {"input": {"channels": 1}, "backbone": {"type": "resnet_lite", "layers": [1, 2, 1, 1]}}
+    path = tmp_path / "trunk.pth"
+    torch.save({f"encoder.{n}": t for n, t in zoo.build(full).backbone.state_dict().items()}, path)
+    (fit,) = zoo.identify(path).fits
+    assert fit.call == (
+        f"zoo.load({str(path)!r}, spec={{'input': {{'channels': 1}}, "
+        "'backbone': {'type': 'resnet_lite', 'layers': [1, 2, 1, 1]}})"
+    )
+    assert eval(fit.call, {"zoo": zoo}).spec == fit.spec == zoo.normalise(full)

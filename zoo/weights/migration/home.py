@@ -89,7 +89,7 @@ def _candidates(
 def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None) -> ParsedSpec | None:
     """Return the spec with what shapes tell of the file, its number of classes above all."""
     if path.suffix.lower() == ".onnx" and keymap is None:
-        from zoo.weights.alignment.load import classes_declared  # it needs the exporter, which takes seconds to import
+        from zoo.weights.alignment.load import classes_declared  # of no use for any other file
 
         return classes_declared(path, parsed)
     model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -327,7 +328,7 @@ def _call(
 ) -> str:
     where = f", within={within!r}" if within is not None else ""
     if not name:
-        return f"zoo.load({str(path)!r}, spec={dict(spec)!r}{where})"
+        return f"zoo.load({str(path)!r}, spec={_short(spec)!r}{where})"
     if not changes:
         return f"zoo.load({str(path)!r}, spec={name!r}{where})"
     shown = dict(changes)
@@ -337,6 +338,20 @@ def _call(
         shown = {part: own for part, own in shown.items() if part not in ("aux", "head")}
     told = (told + ", ".join(f"{part}={dict(own)!r}" for part, own in shown.items())).removesuffix(", ")
     return f"zoo.build({name!r}, weights={str(path)!r}{where}, {told})"
+
+
+def _short(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec without what is so by default."""
+    shown = {kind: dict(part) for kind, part in spec.items() if isinstance(part, Mapping)}
+    full = parse(spec).dump()
+    for kind, part in list(shown.items()):
+        for key in [each for each in part if each != "type"]:
+            fewer = {**shown, kind: {name: value for name, value in shown[kind].items() if name != key}}
+            with suppress(ZooError):  # it has no default
+                shown = fewer if parse(fewer).dump() == full else shown
+        if not shown[kind]:
+            del shown[kind]
+    return shown if parse(shown).dump() == full else dict(spec)
 
 
 def _derived(spec: Mapping[str, Any], models: Mapping[str, ParsedSpec]) -> tuple[str, dict[str, dict[str, Any]]]:
