@@ -28,7 +28,7 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
-from zoo.weights.reading import path_of, read, read_verified
+from zoo.weights.reading import format_name, path_of, read, read_verified
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import transfer
 
@@ -174,7 +174,7 @@ def weights_of(model: str) -> dict[str, str]:
 
 def _weights(spec: Source, weights: str | PathLike[str], within: str | None) -> tuple[Path, Checkpoint]:
     text = fspath(path_of(weights, _TAKES, "weights"))
-    if Path(text.removesuffix(".index.json")).suffix.removeprefix(".") in kinds.formats:
+    if format_name(text) in kinds.formats:
         return Path(text), read(text, within=within)
     if within is not None:
         raise ZooError(

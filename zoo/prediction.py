@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from zoo.errors import ImageError, ShapeError, UnknownNameError, ZooError
 from zoo.model import Model, evaluating
 from zoo.record import Preprocessing
 from zoo.weights.files import load
+from zoo.weights.reading import format_name
 
 Source = str | PathLike[str] | Image.Image
 """An image: a file, or one of Pillow's."""
@@ -162,7 +162,7 @@ def open_model(text: str, spec: str | None = None) -> Model:
         WeightsError: the file cannot be read, or neither it nor ``spec`` says of which model it is.
         ZooError: ``spec`` is given for what is no file.
     """
-    if Path(text).suffix.removeprefix(".") in kinds.formats:
+    if format_name(text) in kinds.formats:
         return load(text, spec)
     if spec is not None:
         raise ZooError(f"found a spec ({spec}) for {text!r}, which is no weights file; leave it out")

@@ -394,3 +394,17 @@ def test_a_name_in_a_pickle_is_taken_letter_for_letter(spelling: bytes, tmp_path
     with pytest.raises(UnsafeFileError) as caught:
         zoo.load(tmp_path / "x.pt", spec="lenet")
     assert caught.value.reason.startswith(f"it asks for torch.{spelling.decode()}; ")
+
+
+def test_what_training_scripts_call_pth_tar_is_read_as_pth(tmp_path: Path) -> None:
+    run = tmp_path / "model_best.pth.tar"
+    torch.save({"epoch": 3, "state_dict": zoo.build("lenet").state_dict()}, run)
+    model = zoo.build("lenet", weights=run)
+    assert (model.migration.format, zoo.identify(run).format, zoo.inspect(run).unwrapping.within) == (
+        "pth", "pth", "state_dict",
+    )  # fmt: skip
+    report = zoo.convert(run, tmp_path / "x.safetensors", spec="lenet")
+    assert (report.source_format, report.verified) == ("pth", True)
+    (tmp_path / "archive.tar").write_bytes(b"")
+    with pytest.raises(FileFormatError, match=r"suffix '\.tar' names no format; .* give it a name that ends in \.pth"):
+        zoo.load(tmp_path / "archive.tar")

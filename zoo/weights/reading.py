@@ -16,6 +16,8 @@ from zoo.weights.migration.unwrapping import narrowed
 from zoo.weights.strictjson import brief
 
 _OFTEN_PICKLED = ("bin", "tar", "pyth")
+_PICKLED_TAR = (".pth.tar", ".pt.tar", ".ckpt.tar")
+"""How the training scripts of PyTorch's examples and of timm call what ``torch.save`` writes."""
 
 
 def path_of(given: object, takes: str = "the path of a weights file", where: str = "") -> Path:
@@ -143,6 +145,18 @@ def _format_to_read(path: Path) -> kinds.Format:
         raise FileFormatError(path, f"there is no such file, and {elsewhere}") from error
 
 
+def format_name(path: str | PathLike[str]) -> str:
+    """Return the last suffix that names a format, or may: of an index that of its shards, of ``.pth.tar`` the first.
+
+    >>> [format_name(each) for each in ("a.b.pt", "net.safetensors.index.json", "run.pth.tar", "run.tar", "run")]
+    ['pt', 'safetensors', 'pth', 'tar', '']
+    """
+    name = Path(path).name.removesuffix(".index.json")  # it lists shards of a format
+    if name.endswith(_PICKLED_TAR):
+        name = name.removesuffix(".tar")  # no archive, whatever it says: torch.save wrote it
+    return Path(name).suffix.removeprefix(".")
+
+
 def format_of(path: Path) -> kinds.Format:
     """Return the format that the suffix of a file names.
 
@@ -151,8 +165,7 @@ def format_of(path: Path) -> kinds.Format:
     """
     if not path.name:
         raise FileFormatError(path, "is a folder, not a file")
-    named = path.with_name(path.name.removesuffix(".index.json"))  # net.safetensors.index.json lists shards of a format
-    suffix = named.suffix.removeprefix(".")
+    suffix = format_name(path)
     if suffix in kinds.formats:
         return kinds.formats.get(suffix)  # type: ignore[no-any-return]
     known = ", ".join(f".{name}" for name in kinds.formats.names())

@@ -97,7 +97,8 @@ def _pairs(sources: list[Path], to: str, folder: Path | None) -> Iterator[tuple[
         raise UnknownNameError("format", to, tuple(kinds.formats.names()), nearest(to, kinds.formats.names()))
     taken: dict[Path, Path] = {}
     for source in sources:
-        stem = Path(source.name.removesuffix(".index.json")).stem
+        stem = source.name.removesuffix(".index.json").removesuffix(".tar")
+        stem = Path(stem).stem
         target = (source.parent if folder is None else folder) / f"{stem}.{to.removeprefix('.')}"
         other = taken.setdefault(target.resolve(), source)
         if other is not source:

@@ -20,7 +20,7 @@ from zoo.weights.conversion.progress import Progress, watching
 from zoo.weights.durable import flush, publish, staging
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.parity import bit_equal
-from zoo.weights.reading import format_of, read
+from zoo.weights.reading import format_name, format_of, read
 from zoo.weights.writing import write
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def convert(
     return ConversionReport(
         source=str(places.source),
         target=str(written),
-        source_format=_format_name(places.source),
-        target_format=_format_name(places.target),
+        source_format=format_name(places.source),
+        target_format=format_name(places.target),
         tensors=len(plan.after.tensors),
         bytes=plan.nbytes,
         fingerprint=fingerprint,
@@ -232,10 +232,6 @@ def _check_source(plan: Plan, claimed: str) -> None:
     found = plan.before.fingerprint
     if found != claimed:
         raise FingerprintError(plan.places.source, claimed, found)
-
-
-def _format_name(path: Path) -> str:
-    return Path(path.name.removesuffix(".index.json")).suffix.removeprefix(".")
 
 
 def _short(fingerprint: str | None) -> str:

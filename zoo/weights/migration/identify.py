@@ -28,7 +28,7 @@ from zoo.weights.migration.parameters import classes_of, read_off
 from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalued
 from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
-from zoo.weights.reading import read
+from zoo.weights.reading import format_name, read
 from zoo.weights.rebuilding import Composed
 from zoo.weights.strictjson import brief
 
@@ -76,7 +76,7 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
         raise SeveralWeightsError(path, error.candidates, list(_told_apart(error, models, path))) from None
     state = checkpoint.state_dict()
     shapes = {name: unvalued(tensor) for name, tensor in state.items()}
-    kind = path.name.removesuffix(".index.json").rpartition(".")[2]
+    kind = format_name(path)
     about = (str(path), kind, len(state), checkpoint.unwrapping)
     if checkpoint.artifact is not None:
         spec = checkpoint.artifact.spec

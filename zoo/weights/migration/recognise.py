@@ -21,6 +21,7 @@ from zoo.weights.keymaps.plan import Plan, apply_plan, make_plan, told
 from zoo.weights.migration.nearest import Tables, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.reading import format_name
 
 _UNTOLD = (
     "names and shapes do not tell strides, activations, constants of norms or how images are prepared; the spec says "
@@ -299,7 +300,7 @@ def _unwrapped(checkpoint: Checkpoint, peeled: Peeled) -> Unwrapping | None:
 
 def _report(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, tensors: int) -> MigrationReport:
     target = " → ".join(part.type for part in parsed.parts)
-    return MigrationReport(str(path), path.suffix.removeprefix("."), tensors, target, unwrapping=checkpoint.unwrapping)
+    return MigrationReport(str(path), format_name(path), tensors, target, unwrapping=checkpoint.unwrapping)
 
 
 def _suggest_parts(
