@@ -44,7 +44,7 @@ def test_the_outputs_are_those_of_a_run_in_this_process(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_wants_more_memory_than_it_may_have_is_stopped(tmp_path: Path) -> None:
-    tall, wide = np.ones((1 << 16, 1), "float32"), np.ones((1, 1 << 16), "float32")  # 16 GiB together
+    tall, wide = np.ones((1 << 15, 1), "float32"), np.ones((1, 1 << 15), "float32")  # 4 GiB together
     nodes = [
         node("Add", ["tall", "wide"], ["vast"]),
         node("ReduceMax", ["vast"], ["m"]),
