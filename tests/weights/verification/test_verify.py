@@ -196,6 +196,23 @@ def test_two_graphs_from_elsewhere_are_compared_with_the_model_that_one_of_them_
     assert str(report).endswith(f"{dynamo} and {other} are NOT the same")
 
 
+def test_graphs_that_end_in_a_softmax_are_compared_with_one(graphs, tmp_path: Path) -> None:
+    def ended(path: Path) -> Path:
+        proto = onnx.load(path)
+        output = proto.graph.output[0]
+        proto.graph.node.append(onnx.helper.make_node("Softmax", [output.name], ["probabilities"], axis=1))
+        output.name = "probabilities"
+        onnx.save(proto, tmp_path / path.name)
+        return tmp_path / path.name
+
+    dynamo, legacy, other = map(ended, graphs)
+    report = zoo.verify(dynamo, legacy, spec="lenet")
+    assert report.ok, str(report)
+    assert "it ends in Softmax, which the model does not" in str(report)
+    assert not zoo.verify(dynamo, other, spec="lenet").ok
+    assert not zoo.verify(dynamo, graphs[1], spec="lenet").ok
+
+
 def test_what_was_not_compared_is_not_called_different(graphs) -> None:
     dynamo, legacy, _ = graphs
     report = zoo.verify(dynamo, legacy)

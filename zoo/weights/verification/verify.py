@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ from zoo.weights.verification.outputs import (
 )
 from zoo.weights.verification.probes import BATCHES, probes
 from zoo.weights.verification.report import FingerprintParity, TensorDifference, VerifyReport
+
+_ENDINGS = {
+    "Softmax": partial(torch.softmax, dim=1),
+    "LogSoftmax": partial(torch.log_softmax, dim=1),
+    "Sigmoid": torch.sigmoid,
+}
+"""What a graph may do behind the end of the model that it was aligned with."""
 
 Subject = nn.Module | str | PathLike[str]
 """What can be verified: a model, or the path of a weights file."""
@@ -212,8 +220,18 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
     graph = found[0]
     unmodelled = all(side.model is None for side in found)  # two graphs from elsewhere: one of them gives the model
     if known is not None and unmodelled and graph.path is not None and graph.checkpoint is not None:
-        found[0] = replace(graph, model=model_of(graph.checkpoint, graph.path, known, keymap=keymap))
+        found[0] = replace(graph, model=_ending_alike(model_of(graph.checkpoint, graph.path, known, keymap=keymap)))
     return found
+
+
+def _ending_alike(model: Model) -> Model:
+    """Make a model of a graph end as that does, so that others are compared with the graph, not with logits."""
+    alignment = model.migration.alignment if model.migration is not None else None
+    ends = [note for note in (alignment.notes if alignment is not None else ()) if note.startswith("it ends in ")]
+    for word, finish in _ENDINGS.items():
+        if any(note.startswith(f"it ends in {word},") for note in ends):
+            model.register_forward_hook(lambda _module, _inputs, output, finish=finish: finish(output))
+    return model
 
 
 def _given(
