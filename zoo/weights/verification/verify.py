@@ -230,7 +230,11 @@ def _ending_alike(model: Model) -> Model:
     ends = [note for note in (alignment.notes if alignment is not None else ()) if note.startswith("it ends in ")]
     for word, finish in _ENDINGS.items():
         if any(note.startswith(f"it ends in {word},") for note in ends):
-            model.register_forward_hook(lambda _module, _inputs, output, finish=finish: finish(output))
+
+            def end(_module: nn.Module, _inputs: object, output: Any, finish: Any = finish) -> Any:
+                return finish(output) if isinstance(output, torch.Tensor) else output
+
+            model.register_forward_hook(end)
     return model
 
 
