@@ -305,3 +305,12 @@ def test_ones_that_a_graph_makes_by_the_thousand_million_are_not_made_to_be_look
     found = zoo.identify(written(nodes, held, tmp_path / "x.onnx"))  # reads the graph, and runs nothing
     assert not found.fits
     assert max(made, default=0) < 1 << 16
+
+
+def test_a_graph_that_mixes_the_samples_of_a_batch_is_refused(tmp_path: Path) -> None:
+    held = weights()
+    held["b"][:] = 10  # nothing is cut off by the activation
+    held["c"][:, 0] = 0  # so that the second sample loses nothing that matters; a third one would
+    path = written(two_layers([node("Trilu", ["h1"], ["h2"], upper=1)], "h2"), held, tmp_path / "x.onnx")
+    with pytest.raises(AlignmentError, match="gives something else for the same input in one batch"):
+        zoo.load(path, spec=spec(4))

@@ -116,7 +116,7 @@ def observe(
     weights = _held_bytes(given, graph)
     kinds = probes(port.channels, port.size, None, seed_of(path, given, graph), batches=(1,))
     both = torch.cat([kinds["random"][0], kinds["images"][0]])
-    count = port.shape[0] if port.shape and port.shape[0] is not None else len(both)
+    count = port.shape[0] if port.shape and port.shape[0] is not None else len(both) + 1  # the first one once more
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
     samples = sum(len(each) for each in batches)
@@ -142,7 +142,7 @@ def observe(
 
 
 def _refuse_unlike(outputs: Sequence[torch.Tensor], samples: int, path: Path) -> None:
-    """Refuse a file of a fixed batch that computes something else further on in it; the model is run on few samples.
+    """Refuse a file that computes something else for a sample further on in a batch; the model is run on few samples.
 
     Raises:
         AlignmentError: it does.
