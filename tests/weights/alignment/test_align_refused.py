@@ -285,3 +285,12 @@ def test_a_graph_folded_by_zoo_itself_stays_refused(tmp_path: Path) -> None:
     zoo.save(zoo.build("lenet"), tmp_path / "x.onnx", optimize=True)
     with pytest.raises(zoo.errors.NotInvertibleError):
         zoo.load(tmp_path / "x.onnx", spec="lenet")
+
+
+def test_another_number_of_classes_is_advised_only_where_that_is_all(lenet: Path) -> None:
+    with pytest.raises(AlignmentError) as caught:
+        zoo.load(lenet, spec=strangers.spec_of("lenet", head={"num_classes": 12}))
+    assert str(caught.value).endswith(f"zoo.build(…, weights={str(lenet)!r}, num_classes=10)")
+    with pytest.raises(AlignmentError) as caught:
+        zoo.load(lenet, spec=strangers.spec_of("lenet", bottleneck={"hidden": [84, 120]}, head={"num_classes": 12}))
+    assert str(caught.value).endswith(f"zoo identify {lenet} tells if it is that of another")

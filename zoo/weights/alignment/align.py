@@ -204,6 +204,7 @@ def _report(
         graph.producer,
         sum(layer.nodes for layer in sides.file.layers if layer.kind not in ("input", "output")),
         tuple(notes),
+        tuple(_trailing(sides)),
     )
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),

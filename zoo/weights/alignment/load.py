@@ -9,6 +9,7 @@ from zoo.builder import assemble
 from zoo.errors import AlignmentError, ZooError
 from zoo.spec import ParsedSpec, merge, of_classes, parse
 from zoo.weights.alignment.align import NO_GRAPH, aligned
+from zoo.weights.alignment.identifying import models_of_graph
 from zoo.weights.alignment.reading import read_output_shapes
 from zoo.weights.alignment.running import run_by_names
 from zoo.weights.checkpoint import Checkpoint
@@ -42,18 +43,21 @@ def from_graph(
     try:
         return _from_graph(path, checkpoint, parsed, target, mapped=mapped)
     except AlignmentError as error:
-        remedy = _remedy(path, parsed, error)
+        remedy = _remedy(path, checkpoint, parsed, error)
         if not remedy:
             raise
         raise AlignmentError(path, error.reason, error.in_file, error.in_model, remedy) from error
 
 
-def _remedy(path: Path, parsed: ParsedSpec, error: AlignmentError) -> str:
+def _remedy(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, error: AlignmentError) -> str:
+    """Return what to do about an error: what is advised has been tried, but for the proof."""
+    if error.reason != NO_GRAPH:
+        return ""
     other = classes_declared(path, parsed)
-    if other is not None:
+    if other is not None and models_of_graph(path, checkpoint, {"": other}):
         count = other.dump()["head"]["num_classes"]
         return f"the file says that it gives {count} classes: zoo.build(…, weights={str(path)!r}, num_classes={count})"
-    return f"zoo identify {path} tells if it is that of another" if error.reason == NO_GRAPH else ""
+    return f"zoo identify {path} tells if it is that of another"
 
 
 def _from_graph(

@@ -25,7 +25,7 @@ from zoo.weights.verification.apart import outputs_apart
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
 
-_FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Softmax": lambda x: x.softmax(1),
     "LogSoftmax": lambda x: x.log_softmax(1),
     "Sigmoid": torch.sigmoid,
@@ -185,6 +185,7 @@ def prove(
             {"random numbers and an image": [observed.batch]},
             [],
             copied=False,
+            channels=True,
         )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
@@ -195,7 +196,7 @@ def prove(
 
 
 def _finished(output: torch.Tensor, word: str) -> torch.Tensor:
-    return _FINISHES[word](output) if word in _FINISHES else output
+    return FINISHES[word](output) if word in FINISHES else output
 
 
 class _Finished(nn.Module):

@@ -81,12 +81,14 @@ class Alignment:
         producer: what wrote the graph, as it says itself: ``"pytorch 2.14.1"``.
         nodes: how many nodes of the file have a counterpart.
         notes: what was done to the graphs on the way, and what is lost.
+        endings: for each output, what the file does behind the end of the model, ``"Softmax"``, or nothing.
     """
 
     origins: tuple[TensorOrigin, ...]
     producer: str = ""
     nodes: int = 0
     notes: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ class OutputParity:
         inputs: on which inputs.
         run: which way to compute it.
         error: the largest error of a sample, over the largest number of the sample; numbers near zero weigh no more,
-            but where all numbers of a channel are something else, it is that of the channel.
+            but where all numbers of a channel are something else and channels count, it is that of the channel.
         limit: what it may be.
         own: the error of the reference in its own precision.
     """
@@ -78,6 +78,7 @@ def compare_outputs(
     names: Sequence[str],
     *,
     copied: bool = True,
+    channels: bool = False,
 ) -> list[OutputParity]:
     """Compare ways to compute a model with its run in float64.
 
@@ -88,6 +89,7 @@ def compare_outputs(
         names: of the outputs, as far as they are known.
         copied: whether the reference is copied to be run in float64; False converts one layer of it after the other,
             while each runs, as long as the model calls its layers.
+        channels: whether each channel of an output counts by itself, however small it is beside another.
 
     Raises:
         RunError: one cannot be run, or gives outputs of other shapes.
@@ -112,8 +114,9 @@ def compare_outputs(
         for label, run in runs.items():
             made = _all(run, batches, label)
             errors = _errors(made, truth, label)
-            hidden = _hidden(made, truth, rounded)
-            for index, error in enumerate(map(_larger, errors, hidden)):
+            if channels:
+                errors = list(map(_larger, errors, _hidden(made, truth, rounded)))
+            for index, error in enumerate(errors):
                 name = names[index] if index < len(names) else f"output {index}"
                 limit = FACTOR * own[index] + ULPS * torch.finfo(dtype).eps
                 found.append(OutputParity(name, kind, label, error, limit, own[index]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from zoo.errors import TensorMismatchError, ZooError
 from zoo.model import Model
 from zoo.spec import Source
+from zoo.weights.alignment.proof import FINISHES
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.files import model_of
@@ -32,13 +32,6 @@ from zoo.weights.verification.outputs import (
 )
 from zoo.weights.verification.probes import BATCHES, probes
 from zoo.weights.verification.report import FingerprintParity, TensorDifference, VerifyReport
-
-_ENDINGS = {
-    "Softmax": partial(torch.softmax, dim=1),
-    "LogSoftmax": partial(torch.log_softmax, dim=1),
-    "Sigmoid": torch.sigmoid,
-}
-"""What a graph may do behind the end of the model that it was aligned with."""
 
 Subject = nn.Module | str | PathLike[str]
 """What can be verified: a model, or the path of a weights file."""
@@ -227,11 +220,10 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
 def _ending_alike(model: Model) -> Model:
     """Make a model of a graph end as that does, so that others are compared with the graph, not with logits."""
     alignment = model.migration.alignment if model.migration is not None else None
-    ends = [note for note in (alignment.notes if alignment is not None else ()) if note.startswith("it ends in ")]
-    for word, finish in _ENDINGS.items():
-        if any(note.startswith(f"it ends in {word},") for note in ends):
+    for word in alignment.endings if alignment is not None else ():
+        if word in FINISHES:
 
-            def end(_module: nn.Module, _inputs: object, output: Any, finish: Any = finish) -> Any:
+            def end(_module: nn.Module, _inputs: object, output: Any, finish: Any = FINISHES[word]) -> Any:
                 return finish(output) if isinstance(output, torch.Tensor) else output
 
             model.register_forward_hook(end)
