@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -294,3 +295,22 @@ def test_another_number_of_classes_is_advised_only_where_that_is_all(lenet: Path
     with pytest.raises(AlignmentError) as caught:
         zoo.load(lenet, spec=strangers.spec_of("lenet", bottleneck={"hidden": [84, 120]}, head={"num_classes": 12}))
     assert str(caught.value).endswith(f"zoo identify {lenet} tells if it is that of another")
+
+
+def test_channels_that_come_last_are_told(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = STRANGERS[RESNET].make()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.model(x.permute(0, 3, 1, 2))
+            return made
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Last().eval(), (torch.randn(1, 32, 32, 3),), tmp_path / "x.onnx", dynamo=False)
+    with pytest.raises(
+        AlignmentError, match="takes an input of 1×32×32×3; the model takes 3 channels, and the channels c"
+    ):
+        zoo.load(tmp_path / "x.onnx", spec=STRANGERS[RESNET].spec())

@@ -21,7 +21,7 @@ from zoo.spec import opened, parse
 from zoo.testing.subject import place
 from zoo.weights.alignment.canonical import canonical
 from zoo.weights.alignment.layers import Layer
-from zoo.weights.alignment.matching import LEVELS, matches
+from zoo.weights.alignment.matching import LEVELS, Level, matches
 from zoo.weights.alignment.target import exported, target
 from zoo.weights.alignment.tracing import traced
 
@@ -53,14 +53,14 @@ def _weights(layer: Layer) -> dict[str, object]:
     return {role: held.constant.parameter for role, held in layer.slots.items()} | dict(layer.unknown)
 
 
-def _check_same(model: zoo.Model, size: list[int], name: str) -> None:
+def _check_same(model: zoo.Model, size: list[int], name: str, level: Level | None = None) -> None:
     run = traced(model.eval(), size)
     if name in _UNKNOWN:
         assert run.graph is None
         return
     assert run.graph is not None, name
     ours, theirs = canonical(run.graph, _PATH), canonical(exported(model, size, _PATH), _PATH)
-    level = LEVELS[1] if name in _OTHERWISE else LEVELS[0]
+    level = level or LEVELS[name in _OTHERWISE]
     pairs, _ = next(iter(matches(ours, theirs, level)))
     assert len(pairs) == len(ours.layers) == len(theirs.layers)
     assert sum(bool(_weights(layer)) for layer in ours.layers) > 0
@@ -87,6 +87,22 @@ def test_a_run_of_a_named_model_tells_what_the_exporter_tells(name: str) -> None
         model = assemble(parse(plain), "meta", initialise=False)
     source = model.spec["input"]
     _check_same(model, source["size"] or [64] * getattr(model.backbone, "dims", 2), name)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "level"),
+    [
+        ("torchvision:squeezenet1_1", 0),
+        pytest.param("torchvision:shufflenet_v2_x0_5", 1, marks=pytest.mark.slow),  # the exporter splits by sequences
+        pytest.param("torchvision:densenet121", 0, marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v3_small", 0, marks=pytest.mark.slow),
+        pytest.param("timm:efficientnet_lite0", 0, marks=pytest.mark.slow),
+        pytest.param("timm:hrnet_w18_small", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_of_a_model_of_others_tells_what_the_exporter_tells(backbone: str, level: int) -> None:
+    head = {"type": "linear", "num_classes": 10}
+    _check_same(compose({"backbone": backbone, "neck": "gap", "head": head}, "meta"), [96, 96], backbone, LEVELS[level])
 
 
 def test_an_operator_that_is_not_known_is_left_to_the_exporter() -> None:

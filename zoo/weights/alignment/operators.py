@@ -162,7 +162,13 @@ def _turned(op: str) -> Callable[..., str]:
 
 
 def _joined(graph: Recording, shape: _Shape, parts: Sequence[torch.Tensor], axis: int = 0) -> str:
-    return graph.node("Concat", *(graph.name(each) for each in parts), axis=axis % len(shape))
+    names = [graph.name(each) for each in parts]
+    return graph.node("Concat", *names, axis=axis % len(shape)) if len(names) > 1 else graph.node("Identity", *names)
+
+
+def _split(graph: Recording, _: _Shape, x: torch.Tensor, sizes: int | Sequence[int], axis: int = 0) -> tuple[str, ...]:
+    count = -(-x.shape[axis] // sizes) if isinstance(sizes, int) else len(sizes)
+    return graph.nodes_of("Split", count, graph.name(x), axis=axis % x.dim())
 
 
 def _clipped(graph: Recording, _: _Shape, x: torch.Tensor, low: float | None = None, high: float | None = None) -> str:
@@ -192,7 +198,7 @@ def _gelu(graph: Recording, _: _Shape, x: torch.Tensor, **__: Any) -> str:
     return graph.node("Gelu", graph.name(x))
 
 
-OPERATORS: Mapping[str, Callable[..., str]] = {
+OPERATORS: Mapping[str, Callable[..., str | tuple[str, ...]]] = {
     "convolution": _convolution,
     "addmm": _linear,
     "mm": _linear,
@@ -221,6 +227,8 @@ OPERATORS: Mapping[str, Callable[..., str]] = {
     "transpose": _turned("transpose"),
     "permute": _turned("permute"),
     "cat": _joined,
+    "split": _split,
+    "split_with_sizes": _split,
     "clamp": _clipped,
     "hardtanh": _clipped,
     "clamp_min": _clipped_above,
@@ -229,4 +237,4 @@ OPERATORS: Mapping[str, Callable[..., str]] = {
     "silu": _silu,
     "gelu": _gelu,
 }
-"""What builds the operators of ONNX that one of torch is, by its name; it returns the name of what they give."""
+"""What builds the operators of ONNX that one of torch is, by its name; it returns the names of what they give."""

@@ -41,7 +41,9 @@ def port_of(model: Model, graph: Graph, path: Path) -> InputPort:
     stated = source["size"] or [max(64, getattr(model.backbone, "min_size", 1))] * dims
     if shape and (len(shape) != dims + 2 or shape[1] not in (None, channels)):
         told = "×".join("any" if n is None else str(n) for n in shape)
-        raise AlignmentError(path, f"takes an input of {told}; the model takes {channels} channels")
+        last = f", and the channels come last in the file: export it with {channels} as the second axis"
+        hint = last if shape[-1:] == (channels,) and len(shape) == dims + 2 else ""
+        raise AlignmentError(path, f"takes an input of {told}; the model takes {channels} channels{hint}")
     size = tuple(n or own for n, own in zip(shape[2:] or stated, stated, strict=True))
     refuse_large_input(max(1, shape[0] or 1 if shape else 1) * channels, size, path)
     return InputPort(shape, channels, size)

@@ -66,9 +66,14 @@ class Recording:
 
     def node(self, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add an operator and return the name of what it gives."""
+        return self.nodes_of(op, 1, *inputs, **attributes)[0]
+
+    def nodes_of(self, op: str, outputs: int, *inputs: str, **attributes: Attribute) -> tuple[str, ...]:
+        """Add an operator that gives several values, and return their names."""
         name = f"{op} {len(self.nodes)}"
-        self.nodes.append(Node(name, op, "", inputs, (name,), attributes))
-        return name
+        names = tuple(f"{name}.{index}" if index else name for index in range(outputs))
+        self.nodes.append(Node(name, op, "", inputs, names, attributes))
+        return names
 
 
 def _layout(tensor: torch.Tensor) -> _Layout:

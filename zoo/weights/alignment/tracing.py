@@ -123,7 +123,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
             raise UntraceableError(op)
         shape = tuple(results[0].shape)
         if op in OPERATORS:
-            return (OPERATORS[op](self.graph, shape, *args, **kwargs),)
+            made = OPERATORS[op](self.graph, shape, *args, **kwargs)
+            return (made,) if isinstance(made, str) else made
         first = self.graph.name(args[0]) if args and isinstance(args[0], torch.Tensor) else ""
         if op in PASSING and first:
             return (self.graph.node("Reshape", first, shape=shape),)
