@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import reduce
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry import canonical, nearest
 from zoo import kinds
@@ -31,9 +31,6 @@ from zoo.weights.migration.home import brought_home
 from zoo.weights.reading import format_name, path_of, read, read_verified
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import transfer
-
-if TYPE_CHECKING:
-    pass
 
 _TAKES = "the name of trained ones, 'digits', or the path of a weights file"
 

@@ -136,8 +136,8 @@ def _print_batch(batch: BatchReport) -> None:
 
 def _in_a_line(error: str, source: str) -> str:
     """Return what is wrong and what to do, the first line and the last; all of it is in the JSON."""
-    what, *_, remedy = error.removeprefix(f"{source}: ").splitlines() * 2
-    return what if remedy == what else f"{what} {remedy.strip()}"
+    lines = error.removeprefix(f"{source}: ").splitlines()
+    return " ".join([lines[0], *(line.strip() for line in lines[1:][-1:])])
 
 
 @contextmanager
