@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Where a tensor lies in its storage: offset, shape and strides."""
 
 _aten = torch.ops.aten
 
@@ -26,6 +30,47 @@ def made(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if shape is None or kwargs or not isinstance(x, torch.Tensor) or not (x.is_meta and x.is_contiguous()):
         return None
     return shape(*args)
+
+
+class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
+    """Sees every operation of a model on the meta device; autograd has done its part, composite ones are taken apart.
+
+    What a tensor is can be kept by :func:`storage_id` and :func:`layout`, for views are new tensors each time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would hide the method that sees them from its compiler, for which it imports the compiler: two seconds.
+        return False
+
+    def computed(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], taken: Sequence[torch.Tensor]) -> Any:
+        """Return what an operation makes.
+
+        Args:
+            func: the operation.
+            args: its positional arguments.
+            kwargs: its other arguments.
+            taken: the tensors among them.
+        """
+        given = made(func, args, kwargs)
+        if given is not None:
+            return given
+        if not taken and "device" in kwargs:  # what a model makes on its way, a row of positions say
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        return func(*args, **kwargs)
+
+
+def storage_id(tensor: torch.Tensor) -> int:
+    """Return what tells the storage of a tensor from every other one that is alive."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def layout(tensor: torch.Tensor) -> Layout:
+    """Return where a tensor lies in its storage."""
+    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
 
 
 def _empty(x: torch.Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> torch.Tensor:

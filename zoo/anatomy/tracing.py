@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.anatomy.call import Call
-from zoo.anatomy.counting import backward_multiply_adds, multiply_adds
 from zoo.anatomy.reach import Reach, constant, of_input, union
 from zoo.anatomy.rules import results_of
+from zoo.counting import backward_multiply_adds, multiply_adds
 from zoo.errors import ZooError
-from zoo.metakernels import made
-
-_Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
+from zoo.metakernels import Layout, OnMeta, layout, storage_id
 
 
 @dataclass(frozen=True)
@@ -126,24 +123,19 @@ def run(model: nn.Module, x: torch.Tensor, *, training: bool) -> Run:
     return Run(tracer.visits, tracer.peak, tracer.input_kept)
 
 
-class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
+class _Tracer(OnMeta):  # type: ignore[no-untyped-call] # torch has no types there
     """Watches every operation; autograd has done its part by then, and composite ones are taken apart.
 
     What a tensor depends on is kept by its storage and its layout there, for views are new tensors each time.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would hide the method below from its compiler, for which it imports the compiler: two seconds.
-        return False
-
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.visits: dict[str, Visit] = {}
         self.input_kept = self.peak = self._alive = 0
         self._stack = [""]
-        self._weights = {_storage_id(t) for t in (*model.parameters(), *model.buffers())}
-        self._reaches: dict[int, dict[_Layout, Reach]] = {}
+        self._weights = {storage_id(t) for t in (*model.parameters(), *model.buffers())}
+        self._reaches: dict[int, dict[Layout, Reach]] = {}
         self._makers: dict[int, str | None] = {}  # of each storage that is alive; None for the input
         self._references: dict[int, weakref.ref[Any]] = {}
         self._kept: set[int] = set()
@@ -186,11 +178,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has n
     ) -> Any:
         kwargs = kwargs or {}
         taken = list(_tensors((*args, *kwargs.values())))
-        given = made(func, args, kwargs)
-        if given is None:
-            if not taken and "device" in kwargs:  # what a model makes on its way, a row of positions say
-                kwargs = {**kwargs, "device": torch.device("meta")}
-            given = func(*args, **kwargs)
+        given = self.computed(func, args, kwargs, taken)
         tensors = list(_tensors((given,)))
         for tensor in tensors:
             self._arrive(tensor, self.path)
@@ -218,19 +206,19 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has n
                 self._learn(tensor, found if alike else constant(found, tensor.shape), inplace)
 
     def _learn(self, tensor: torch.Tensor, reach: Reach, inplace: bool) -> None:
-        layouts = self._reaches.setdefault(_storage_id(tensor), {})
-        mine = _layout(tensor)
+        layouts = self._reaches.setdefault(storage_id(tensor), {})
+        mine = layout(tensor)
         layouts[mine] = reach
-        for layout in list(layouts) if inplace else ():
-            if layout != mine:  # other views of the same numbers, or of some of them
-                other = layouts[layout]
-                layouts[layout] = union([constant(each, other.shape) for each in (other, reach)], other.shape)
+        for place in list(layouts) if inplace else ():
+            if place != mine:  # other views of the same numbers, or of some of them
+                other = layouts[place]
+                layouts[place] = union([constant(each, other.shape) for each in (other, reach)], other.shape)
 
     def _reach(self, tensor: torch.Tensor) -> Reach | None:
-        layouts = self._reaches.get(_storage_id(tensor))
+        layouts = self._reaches.get(storage_id(tensor))
         if not layouts:
             return None
-        known = layouts.get(_layout(tensor))
+        known = layouts.get(layout(tensor))
         if known is None:  # written through another view
             known = union([constant(each, tensor.shape) for each in layouts.values()], tensor.shape)
         return known
@@ -298,11 +286,3 @@ def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from (v for v in value if isinstance(v, torch.Tensor))
-
-
-def _storage_id(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _layout(tensor: torch.Tensor) -> _Layout:
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()

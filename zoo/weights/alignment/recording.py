@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from zoo.metakernels import Layout, layout, storage_id
 from zoo.weights.alignment.graph import Attribute, Constant, Node
-
-_Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 class UntraceableError(Exception):
@@ -31,12 +30,12 @@ class Recording:
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Constant] = field(default_factory=dict)
-    _names: dict[int, dict[_Layout, str]] = field(default_factory=dict)
+    _names: dict[int, dict[Layout, str]] = field(default_factory=dict)
     _kept: list[torch.Tensor] = field(default_factory=list)
 
     def known(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor depends on the input or on the tensors of the model."""
-        return int(tensor.untyped_storage()._cdata) in self._names
+        return storage_id(tensor) in self._names
 
     def name(self, tensor: torch.Tensor) -> str:
         """Return the value that a tensor is.
@@ -44,17 +43,17 @@ class Recording:
         Raises:
             UntraceableError: it was made of nothing, or was written into through another view.
         """
-        found = self._names.get(int(tensor.untyped_storage()._cdata), {}).get(_layout(tensor))
+        found = self._names.get(storage_id(tensor), {}).get(layout(tensor))
         if found is None:
             raise UntraceableError("a tensor that is made on the way, or written into in parts")
         return found
 
     def learn(self, tensor: torch.Tensor, name: str, *, inplace: bool = False) -> None:
         """Note which value a tensor is; what else shares numbers that are written into is known no more."""
-        key = int(tensor.untyped_storage()._cdata)
+        key = storage_id(tensor)
         if inplace:
             self._names[key] = {}
-        self._names.setdefault(key, {})[_layout(tensor)] = name
+        self._names.setdefault(key, {})[layout(tensor)] = name
         self._kept.append(tensor)  # another storage may come to lie where one was that is gone
 
     def number(self, value: float | bool | Sequence[int]) -> str:
@@ -74,7 +73,3 @@ class Recording:
         names = tuple(f"{name}.{index}" if index else name for index in range(outputs))
         self.nodes.append(Node(name, op, "", inputs, names, attributes))
         return names
-
-
-def _layout(tensor: torch.Tensor) -> _Layout:
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()

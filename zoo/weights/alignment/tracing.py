@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from zoo.metakernels import made
+from zoo.counting import multiply_adds
+from zoo.metakernels import OnMeta
 from zoo.model import Model
 from zoo.weights.alignment.graph import Constant, Graph
 from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY
@@ -65,15 +65,11 @@ def traced(model: Model, size: Sequence[int]) -> Traced:
 _INPUT = "the input"
 
 
-class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
-    """Sees every operator that a model calls; composite ones are taken apart before."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch would import its compiler to hide the method below from it
+class _Trace(OnMeta):  # type: ignore[no-untyped-call] # torch has no types there
+    """Records every operator that a model calls."""
 
     def __init__(self, model: Model, x: torch.Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.graph = Recording()
         self.made = self.products = 0
         self._failed: UntraceableError | None = None
@@ -97,15 +93,11 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
     ) -> Any:
         kwargs = kwargs or {}
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        if not taken and "device" in kwargs:
-            kwargs = {**kwargs, "device": torch.device("meta")}
-        given = made(func, args, kwargs)
-        if given is None:
-            given = func(*args, **kwargs)
+        given = self.computed(func, args, kwargs, taken)
         results = [each for each in tree_leaves(given) if isinstance(each, torch.Tensor)]
         op = func._schema.name.rpartition("::")[2]
         self.made += sum(each.numel() for each in results)
-        self.products += _products(op, taken, results)
+        self.products += multiply_adds(op, args, tuple(results[0].shape)) if results else 0
         if self._failed is None and any(self.graph.known(each) for each in taken):
             try:
                 names = self._translated(op.rstrip("_"), args, kwargs, results)
@@ -131,13 +123,3 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no
         if op in UNARY and first:
             return (self.graph.node(UNARY[op], first),)
         raise UntraceableError(op)
-
-
-def _products(op: str, taken: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> int:
-    """Return how often an operator multiplies and adds, where that is more than its numbers tell."""
-    if op == "convolution":
-        x, weight = taken[:2]
-        return max(x.numel(), results[0].numel()) * weight[0].numel()
-    if op in ("mm", "bmm", "addmm"):
-        return results[0].numel() * taken[-1].shape[-2]
-    return 0
