@@ -29,7 +29,7 @@ from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.nearest import remedy_of
 from zoo.weights.migration.recognise import changes_of, recognised
-from zoo.weights.reading import format_of, path_of, read, read_verified
+from zoo.weights.reading import format_of, path_of, read, read_verified, told_by_graph
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
 
@@ -224,7 +224,7 @@ def model_around(
     """
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
-    if path.suffix.lower() == ".onnx" and keymap is None:
+    if told_by_graph(path, keymap):
         from zoo.weights.alignment.load import from_graph  # of no use for any other file
 
         checkpoint, report = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)

@@ -21,7 +21,7 @@ from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.recognise import outlined, recognised, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
-from zoo.weights.reading import read, read_verified
+from zoo.weights.reading import read, read_verified, told_by_graph
 
 
 def plan_load(
@@ -180,7 +180,7 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
         if keymap is not None:
             raise
         return checkpoint
-    if path.suffix.lower() == ".onnx" and keymap is None:
+    if told_by_graph(path, keymap):
         return _from_graph(checkpoint, parsed, path, mapped=mapped)
     try:
         return recognised(checkpoint, parsed, module, path, keymap)[0]

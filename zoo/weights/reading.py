@@ -157,6 +157,11 @@ def format_name(path: str | PathLike[str]) -> str:
     return Path(name).suffix.removeprefix(".")
 
 
+def told_by_graph(path: Path, keymap: str | None) -> bool:
+    """Tell whether the graph of a file from elsewhere says what its tensors are: of ONNX, unless a keymap does."""
+    return format_name(path).lower() == "onnx" and keymap is None
+
+
 def format_of(path: Path) -> kinds.Format:
     """Return the format that the suffix of a file names.
 

@@ -13,6 +13,7 @@ from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.migration.recognise import changes_of, recognised
 from zoo.weights.migration.report import MigrationReport
+from zoo.weights.reading import told_by_graph
 from zoo.weights.transfer.changes import Changes
 
 
@@ -88,7 +89,7 @@ def _candidates(
 
 def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None) -> ParsedSpec | None:
     """Return the spec with what shapes tell of the file, its number of classes above all."""
-    if path.suffix.lower() == ".onnx" and keymap is None:
+    if told_by_graph(path, keymap):
         from zoo.weights.alignment.load import classes_declared  # of no use for any other file
 
         return classes_declared(path, parsed)
@@ -100,7 +101,7 @@ def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keym
 def _named(
     checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None
 ) -> tuple[Checkpoint, MigrationReport]:
-    if path.suffix.lower() == ".onnx" and keymap is None:
+    if told_by_graph(path, keymap):
         from zoo.weights.alignment.load import from_graph
 
         return from_graph(path, checkpoint, parsed, "", mapped=True)

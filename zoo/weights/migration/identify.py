@@ -28,7 +28,7 @@ from zoo.weights.migration.parameters import classes_of, read_off
 from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalued
 from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
-from zoo.weights.reading import format_name, read
+from zoo.weights.reading import format_name, read, told_by_graph
 from zoo.weights.rebuilding import Composed
 from zoo.weights.strictjson import brief
 
@@ -91,7 +91,7 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
     readings = list(_readings(shapes, models))
     tried = _all_tried(readings, models, path, within)
     fits = _best([each for each in tried if each.fits])
-    if kind == "onnx" and not fits:
+    if told_by_graph(path, None) and not fits:
         fits = list(_of_graph(path, checkpoint, models))
     if libraries:
         fits += _theirs(shapes)

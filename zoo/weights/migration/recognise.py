@@ -18,7 +18,7 @@ from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.keymap import Table
 from zoo.weights.keymaps.plan import Plan, apply_plan, make_plan, told
-from zoo.weights.migration.nearest import Tables, changes_told, nearest, remedy_of
+from zoo.weights.migration.nearest import Nearest, Tables, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.reading import format_name
@@ -123,15 +123,14 @@ def outlined(
     Raises:
         KeymapError: the keymap cannot be for this model.
     """
-    state = checkpoint.state_dict()
-    shapes = {name: unvalued(tensor) for name, tensor in state.items()}
-    near = nearest(shapes, model.state_dict(keep_vars=True), _tables(parsed, keymap, path)[0], ours=keymap is None)
+    near = _nearest(checkpoint, parsed, model, path, keymap)
     if near is None:
         return checkpoint
     if near.plan is None:
         return _peeled(checkpoint, near.peeled)
     if near.outline is None:
         return checkpoint
+    state = checkpoint.state_dict()
     given = {shown: state[name] for name, shown in near.peeled.names.items()}
     translated, wrong = apply_plan(near.outline, given)
     used = {key for step in near.outline.steps for key in step.given} - {problem.key for problem in wrong}
@@ -151,10 +150,16 @@ def changes_of(
         path: the file, for errors.
         keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
     """
+    near = _nearest(checkpoint, parsed, model, path, keymap)
+    return {} if near is None else changes_told(near, parsed, model.state_dict(keep_vars=True), checkpoint, path)
+
+
+def _nearest(
+    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None
+) -> Nearest | None:
     shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
-    expected = model.state_dict(keep_vars=True)
-    near = nearest(shapes, expected, _tables(parsed, keymap, path)[0], ours=keymap is None)
-    return {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
+    tables, _ = _tables(parsed, keymap, path)
+    return nearest(shapes, model.state_dict(keep_vars=True), tables, ours=keymap is None)
 
 
 def unwrapped(checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor]) -> Checkpoint:
