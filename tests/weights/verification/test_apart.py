@@ -55,7 +55,7 @@ def test_a_graph_that_wants_more_memory_than_it_may_have_is_stopped(tmp_path: Pa
         outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the system bounds no processor time")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not bound the processor time of a process")
 def test_a_graph_that_computes_on_and_on_is_stopped(tmp_path: Path) -> None:
     nodes = [node("Add", ["tall", "wide"], ["s0"])]  # small enough to be held, and then 10¹¹ sines of it
     nodes += [node("Sin", [f"s{i}"], [f"s{i + 1}"]) for i in range(10_000)]
