@@ -27,9 +27,10 @@ from zoo.spec import ParsedSpec, Source, normalise, opened, parse
 from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
+from zoo.weights.migration.naming import named
 from zoo.weights.migration.nearest import remedy_of
-from zoo.weights.migration.recognise import changes_of, recognised
-from zoo.weights.reading import format_of, path_of, read, read_verified, told_by_graph
+from zoo.weights.migration.recognise import changes_of
+from zoo.weights.reading import format_of, path_of, read, read_verified
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
 
@@ -156,8 +157,8 @@ def load(
     expected = verify if isinstance(verify, str) else None
     checkpoint = read_verified(path, expected, within=within) if verify else read(path, within=within)
 
-    def casting(named: Checkpoint) -> Checkpoint:
-        return named if dtype is None else cast_for_use(named, dtype, allow_lossy=allow_lossy, path=path)[0]
+    def casting(found: Checkpoint) -> Checkpoint:
+        return found if dtype is None else cast_for_use(found, dtype, allow_lossy=allow_lossy, path=path)[0]
 
     return model_of(checkpoint, path, spec, keymap=keymap, finish=casting, mapped=not verify)
 
@@ -224,15 +225,9 @@ def model_around(
     """
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
-    if told_by_graph(path, keymap):
-        from zoo.weights.alignment.load import from_graph  # of no use for any other file
-
-        checkpoint, report = from_graph(path, checkpoint, parsed, spec if isinstance(spec, str) else "", mapped=mapped)
-        model = rebuild(parsed, finish(checkpoint), path)
-        model.migration = report
-        return model
     composed = Composed.within(parsed, checkpoint, path)
-    checkpoint, report = recognised(checkpoint, parsed, composed.model, path, keymap)
+    target = spec if isinstance(spec, str) else ""
+    checkpoint, report = named(checkpoint, parsed, path, keymap, model=composed.model, target=target, mapped=mapped)
     try:
         model = rebuild(parsed, finish(checkpoint), path, composed)
     except TensorMismatchError as error:
@@ -240,8 +235,7 @@ def model_around(
             raise
         remedy = remedy_of(changes_of(checkpoint, parsed, composed.model, path, keymap), path)
         raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from None
-    named = f"{spec} ({report.target})" if isinstance(spec, str) else report.target
-    model.migration = replace(report, target=named)
+    model.migration = report
     return model
 
 

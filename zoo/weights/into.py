@@ -15,13 +15,14 @@ from torch import nn
 from zoo.errors import AlignmentError, KeymapError, SpecError, WeightsError
 from zoo.kinds import PARTS, SECTIONS
 from zoo.model import Model
-from zoo.spec import ParsedSpec, normalise, parse
+from zoo.spec import normalise, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
-from zoo.weights.migration.recognise import outlined, recognised, unwrapped
+from zoo.weights.migration.naming import as_in_the_file, named
+from zoo.weights.migration.recognise import outlined, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
-from zoo.weights.reading import read, read_verified, told_by_graph
+from zoo.weights.reading import read, read_verified
 
 
 def plan_load(
@@ -180,30 +181,20 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
         if keymap is not None:
             raise
         return checkpoint
-    if told_by_graph(path, keymap):
-        return _from_graph(checkpoint, parsed, path, mapped=mapped)
     try:
-        return recognised(checkpoint, parsed, module, path, keymap)[0]
-    except KeymapError:
-        named = outlined(checkpoint, parsed, module, path, keymap)
-        if named is checkpoint and keymap is not None:
-            raise
-        return named
-
-
-def _from_graph(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, *, mapped: bool) -> Checkpoint:
-    """Return the tensors of a graph by our names; one with another number of classes keeps its own head."""
-    from zoo.weights.alignment.load import classes_declared, from_graph  # of no use for any other file
-
-    try:
-        return from_graph(path, checkpoint, parsed, "", mapped=mapped)[0]
+        return named(checkpoint, parsed, path, keymap, model=module, mapped=mapped)[0]
     except AlignmentError as error:
-        other = classes_declared(path, parsed)
+        other = as_in_the_file(checkpoint, parsed, path, keymap)  # one with other classes keeps its own head
         if other is None:
             raise
         with suppress(AlignmentError):
-            return from_graph(path, checkpoint, other, "", mapped=mapped)[0]
+            return named(checkpoint, other, path, keymap, mapped=mapped)[0]
         raise error.without_remedy() from error
+    except KeymapError:
+        outline = outlined(checkpoint, parsed, module, path, keymap)
+        if outline is checkpoint and keymap is not None:
+            raise
+        return outline
 
 
 def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo.budget import Budget
-from zoo.builder import assemble
 from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError, ZooError
-from zoo.spec import ParsedSpec, merge, parse
+from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.migration.recognise import changes_of, recognised
+from zoo.weights.migration.naming import as_in_the_file, named
 from zoo.weights.migration.report import MigrationReport
-from zoo.weights.reading import told_by_graph
 from zoo.weights.transfer.changes import Changes
 
 
@@ -56,13 +53,13 @@ def brought_home(
     unproven: Checkpoint | None = None
     for each in _candidates(checkpoint, path, specs, intended, keymap):
         try:
-            named, report = _named(checkpoint, path, each, keymap)
+            tensors, report = named(checkpoint, each, path, keymap)
         except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
             failures.append(error)
             continue
         if report.proven:
-            return Home(named, report, None if each in specs else each)
-        unproven = unproven or named
+            return Home(tensors, report, None if each in specs else each)
+        unproven = unproven or tensors
     unaligned = [each for each in failures[: len(specs)] if isinstance(each, AlignmentError)]
     if len(unaligned) > 1:
         changed = ", ".join(intended.changed.values())
@@ -79,31 +76,9 @@ def _candidates(
     yield from specs
     tried = [each.dump() for each in specs]
     for spec in reversed(specs):
-        told = _as_in_the_file(checkpoint, path, spec, keymap)
+        told = as_in_the_file(checkpoint, spec, path, keymap)
         after = told.dump() if told is not None else {}
         other = {kind for kind, part in after.items() if spec.dump().get(kind) != part}
         if told is not None and after not in tried and other <= {*intended.changed, *intended.fresh}:
             tried.append(after)
             yield told
-
-
-def _as_in_the_file(checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None) -> ParsedSpec | None:
-    """Return the spec with what shapes tell of the file, its number of classes above all."""
-    if told_by_graph(path, keymap):
-        from zoo.weights.alignment.load import classes_declared  # of no use for any other file
-
-        return classes_declared(path, parsed)
-    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
-    changes = changes_of(checkpoint, parsed, model, path, keymap)
-    return parse(merge(parsed.dump(), changes)) if changes else None
-
-
-def _named(
-    checkpoint: Checkpoint, path: Path, parsed: ParsedSpec, keymap: str | None
-) -> tuple[Checkpoint, MigrationReport]:
-    if told_by_graph(path, keymap):
-        from zoo.weights.alignment.load import from_graph
-
-        return from_graph(path, checkpoint, parsed, "", mapped=True)
-    model = assemble(parsed, "meta", initialise=False, budget=Budget.of_machine())
-    return recognised(checkpoint, parsed, model, path, keymap)
