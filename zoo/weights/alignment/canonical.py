@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.errors import AlignmentError
-from zoo.weights.alignment.constants import Computed, folded, small
+from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, small
 from zoo.weights.alignment.graph import Graph, Node
 from zoo.weights.alignment.layers import Edge, Held, Layer, Layout
 from zoo.weights.alignment.order import ordered
@@ -25,7 +25,6 @@ _CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
-_MAX_TURNS = 64  # of one constant: each costs as much as all those before it
 _MOST_CHANNELS = 1 << 16  # a graph may fill a constant with any number of ones without holding them
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
@@ -95,10 +94,10 @@ class _Walk:
         data = [each for each in given if isinstance(each, _Data)]
         if not data or node.op in ("Shape", "Size"):
             made = folded(node, [each for each in given if not isinstance(each, _Data)], self.constants)
-            if isinstance(made, Held) and len(made.steps) > _MAX_TURNS:
+            if isinstance(made, Held) and len(made.steps) > MAX_TURNS:
                 raise AlignmentError(
                     self.path,
-                    f"turns or reshapes one constant more than {_MAX_TURNS} times",
+                    f"turns or reshapes one constant more than {MAX_TURNS} times",
                     f"{node.op} {node.name!r}",
                 )
             for name in node.outputs:

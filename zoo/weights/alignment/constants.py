@@ -15,6 +15,9 @@ from zoo.weights.alignment.reading import filling
 MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""
 
+MAX_TURNS = 64
+"""How often one constant may be turned or reshaped: each time costs as much as all those before it."""
+
 _SAME = ("Identity", "Cast", "CastLike", "Dropout")
 _SMALL = 64
 
@@ -55,7 +58,7 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     """
     first = inputs[0] if inputs else None
     if node.op in ("Shape", "Size"):
-        return Computed(shape_like=True)
+        return _shape(node, first) if isinstance(first, Held) else Computed(shape_like=True)
     if isinstance(first, Held):
         if node.op in _SAME:
             return first
@@ -80,34 +83,47 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
 
 
 def _evaluated(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
-    """Return what a node makes of a few whole numbers, as exporters write axes and shapes."""
+    """Return what a node makes of a few whole numbers, as exporters write axes, shapes and lengths."""
     compute = _ARITHMETIC.get(node.op)
-    numbers = [whole(each) for each in inputs]
-    if compute is None or any(each is None for each in numbers):
-        return None
-    if any(isinstance(each, Held) and each.constant.floating for each in inputs):
+    few = [each for each in inputs if isinstance(each, Held) and not each.constant.floating and small(each) is not None]
+    if compute is None or not few or len(few) < len(inputs):
         return None
     try:
-        made = compute([torch.tensor(each) for each in numbers])
-    except (RuntimeError, ValueError, ZeroDivisionError):
+        made = compute(node, *(each.values().long() for each in few))
+        return None if made.numel() > _SMALL else _stated(node, made)
+    except (RuntimeError, TypeError, ValueError, IndexError):  # they do not go together
         return None
-    if made.numel() > _SMALL:
-        return None
-    name = node.outputs[0]
-    return Held(Constant(name, tuple(made.shape), lambda: made, made.dtype))
 
 
-def _range(numbers: Sequence[torch.Tensor]) -> torch.Tensor:
+def _shape(node: Node, held: Held) -> Held:
+    if node.op == "Size":
+        return _stated(node, torch.tensor(held.count))
+    start, end = (int(node.number(key, default)) for key, default in (("start", 0), ("end", len(held.shape))))
+    return _stated(node, torch.tensor(held.shape[start:end], dtype=torch.int64))
+
+
+def _stated(node: Node, numbers: torch.Tensor) -> Held:
+    numbers = numbers.contiguous()
+    return Held(Constant(node.outputs[0], tuple(numbers.shape), lambda: numbers, numbers.dtype))
+
+
+def _range(_: Node, *numbers: torch.Tensor) -> torch.Tensor:
     start, end, step = (int(each.item()) for each in numbers)
     nearest = min if step > 0 else max
     return torch.arange(start, nearest(end, start + (_SMALL + 1) * step), step)
 
 
-_ARITHMETIC: Mapping[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
-    "Add": lambda numbers: numbers[0] + numbers[1],
-    "Sub": lambda numbers: numbers[0] - numbers[1],
-    "Mul": lambda numbers: numbers[0] * numbers[1],
-    "Concat": lambda numbers: torch.cat([each.reshape(-1) for each in numbers]),
+def _expand(_: Node, value: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+    both = torch.broadcast_shapes(value.shape, tuple(shape.tolist()))  # type: ignore[no-untyped-call] # torch has none
+    return value.expand(both)  # a view: it may be vast
+
+
+_ARITHMETIC: Mapping[str, Callable[..., torch.Tensor]] = {
+    "Add": lambda _, left, right: left + right,
+    "Sub": lambda _, left, right: left - right,
+    "Mul": lambda _, left, right: left * right,
+    "Concat": lambda node, *parts: torch.cat(parts, int(node.number("axis", 0))),
+    "Expand": _expand,
     "Range": _range,
 }
 

@@ -7,12 +7,12 @@ too, and windows of a sane size.
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import AlignmentError, ZooError
+from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, whole
 from zoo.weights.alignment.graph import Graph, Node
 from zoo.weights.alignment.layers import Held
 from zoo.weights.alignment.words import padding
@@ -23,9 +23,7 @@ MAX_WINDOW = 1024
 MAX_INPUT = 1 << 24
 """How many numbers one sample may have."""
 
-_FEW = 64
 _Numbers = tuple[int, ...] | None
-_Told = dict[tuple[str, int], _Numbers]  # by the name of a value, and how far back it may be followed
 
 _OURS = {"", "com.microsoft"}
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer", "DynamicQuantize", "QGemm", "QAttention")
@@ -67,25 +65,27 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
         AlignmentError: it has an operator of others, is quantised, or could grow beyond bounds.
     """
     known = {node.op for node in model.nodes}
-    constants = set(file.constants)
-    makers = {name: each for each in file.nodes for name in each.outputs}
+    values: dict[str, Held | Computed] = {name: Held(each) for name, each in file.constants.items()}
+    held = dict(file.constants)
     left = 2 * max(elements, 1 << 16)
-    told: _Told = {}
     for node in file.nodes:
         refuse_unknown(node, path)
         taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
-        made = bool(taken) and all(name in constants for name in taken if name)
+        made = bool(taken) and all(name in values for name in taken if name)
+        given = [values.get(name) if name else None for name in node.inputs]
         if made:
-            constants.update(node.outputs)
+            found = folded(node, given, held)
+            turned = isinstance(found, Held) and len(found.steps) > MAX_TURNS
+            values.update(dict.fromkeys(node.outputs, Computed(shape_like=False) if turned else found))
         if node.op in _ENLARGING and node.op not in known:
             if not (made and node.op in _FROM_CONSTANTS):
                 raise AlignmentError(path, "has an operator that the model does not have", _told(node))
-            left -= _size(node, file, makers, told, path)
+            left -= _size(node, given, path)
             if left < 0:
                 raise AlignmentError(path, "makes constants that are larger than the model", _told(node))
         sizes = [abs(n) for key in _WINDOWS for n in node.ints(key)]
         if node.op == "Pad":
-            sizes += [abs(int(n)) for n in padding(node, _constants(node, file))]
+            sizes += [abs(int(n)) for n in padding(node, given)]
         largest = max(sizes, default=0)
         if largest > MAX_WINDOW:
             raise AlignmentError(path, f"has a window of {largest}; at most {MAX_WINDOW} are taken", _told(node))
@@ -155,14 +155,14 @@ def refuse_large_input(channels: int, size: tuple[int, ...], path: Path) -> None
         raise AlignmentError(path, f"takes an input of {'×'.join(map(str, size))}, more than is tried here")
 
 
-def _size(node: Node, graph: Graph, makers: Mapping[str, Node], told: _Told, path: Path) -> int:
+def _size(node: Node, given: Sequence[Held | Computed | None], path: Path) -> int:
     """Return how many numbers a node makes of nothing."""
-    given = [_numbers(each, graph, makers, told) for each in node.inputs]
+    told = [whole(each) for each in given]
     size = None
-    if node.op == "Range" and len(given) == 3:
-        size = _length(*given)
+    if node.op == "Range" and len(told) == 3:
+        size = _length(*told)
     else:
-        dims = given[1] if node.op == "Expand" and len(given) > 1 else given[0]
+        dims = told[1] if node.op == "Expand" and len(told) > 1 else told[0]
         size = None if dims is None else math.prod(max(1, n) for n in dims)
     if size is None:
         raise AlignmentError(path, "makes a constant of a size that cannot be told", _told(node))
@@ -174,58 +174,6 @@ def _length(start: _Numbers, end: _Numbers, step: _Numbers) -> int | None:
     if start is None or end is None or step is None or not len(start) == len(end) == len(step) == 1 or not step[0]:
         return None
     return max(0, -(-(end[0] - start[0]) // step[0]))
-
-
-def _numbers(name: str, graph: Graph, makers: Mapping[str, Node], told: _Told, depth: int = 8) -> _Numbers:
-    """Return a few whole numbers that a graph states, computes of those, or takes from the shape of what it holds.
-
-    What was found is kept in ``told``, for a graph may take each value many times.
-    """
-    if (name, depth) not in told:
-        told[name, depth] = _found(name, graph, makers, told, depth)
-    return told[name, depth]
-
-
-def _found(name: str, graph: Graph, makers: Mapping[str, Node], told: _Told, depth: int) -> _Numbers:
-    held, maker = graph.constants.get(name), makers.get(name)
-    if held is not None:
-        few = held.values is not None and math.prod(held.shape) <= _FEW
-        return tuple(int(n) for n in held.values().reshape(-1).tolist()) if few and held.values is not None else None
-    if maker is None or not depth or len(maker.inputs) > _FEW:
-        return None
-    if maker.op == "Shape":
-        shape = graph.constants[maker.inputs[0]].shape if maker.inputs[0] in graph.constants else None
-        return None if shape is None else shape[int(maker.number("start", 0)) : int(maker.number("end", len(shape)))]
-    derive = _DERIVED.get(maker.op)
-    found = [_numbers(each, graph, makers, told, depth - 1) for each in maker.inputs] if derive else []
-    known = [each for each in found if each is not None]
-    made = derive(*known) if derive and known and len(known) == len(found) else None
-    return made if made is not None and len(made) <= _FEW else None
-
-
-def _same(numbers: tuple[int, ...], *_: object) -> _Numbers:
-    return numbers
-
-
-def _paired(compute: Callable[[int, int], int]) -> Callable[..., _Numbers]:
-    def derive(left: tuple[int, ...], right: tuple[int, ...]) -> _Numbers:
-        return (compute(left[0], right[0]),) if len(left) == len(right) == 1 else None
-
-    return derive
-
-
-def _repeated(value: tuple[int, ...], shape: tuple[int, ...]) -> _Numbers:
-    return value * math.prod(shape) if len(value) == 1 and 0 <= math.prod(shape) <= _FEW else None
-
-
-_DERIVED: Mapping[str, Callable[..., _Numbers]] = {
-    **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _same),
-    "Concat": lambda *parts: tuple(n for part in parts for n in part),
-    "Expand": _repeated,
-    "Add": _paired(operator.add),
-    "Mul": _paired(operator.mul),
-    "Sub": _paired(operator.sub),
-}
 
 
 def _told(node: Node) -> str:
