@@ -29,8 +29,8 @@ from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
 from zoo.weights.reading import format_name, path_of, read, read_verified
-from zoo.weights.transfer.changes import Changes
-from zoo.weights.transfer.transfer import transfer
+from zoo.weights.transfer.changes import ASKED, Changes
+from zoo.weights.transfer.transfer import part_of, transfer
 
 _TAKES = "the name of trained ones, 'digits', or the path of a weights file"
 
@@ -123,7 +123,8 @@ def build(
             told = replace(told, target=f"{spec} ({told.target})")
         if told is not None and model.transfer is not None:
             unlike = (*model.transfer.adapted, *model.transfer.reinitialised, *model.transfer.dropped)
-            told = replace(told, changed=tuple(dict.fromkeys(each.reason for each in unlike)))
+            reasons = (f"a new {part_of(each.name)}" if each.reason == ASKED else each.reason for each in unlike)
+            told = replace(told, changed=tuple(dict.fromkeys(reasons)))
         model.migration = told
         return model
 

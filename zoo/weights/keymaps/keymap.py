@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -93,12 +93,19 @@ class Table:
         """The rules that have no way back, each with its reason as ``one_way``."""
         return tuple(rule for rule in self.rules if rule.one_way)
 
-    def speaks_of(self, parsed: ParsedSpec) -> bool:
-        """Tell whether a checked spec is composed of these components, whatever it calls them, with the parameters."""
+    def speaks_of(self, parsed: ParsedSpec, besides: Collection[str] = ()) -> bool:
+        """Tell whether a checked spec is composed of these components, whatever it calls them, with the parameters.
+
+        Args:
+            parsed: the checked spec.
+            besides: parts that may be others.
+        """
         entries = {part.kind: part.entry for part in parsed.parts}
         said = {f"{part.kind}.{name}": value for part in parsed.parts for name, value in part.arguments.json.items()}
-        composed = all(_is_entry(kind, name, entries.get(kind)) for kind, name in self.composition.items())
-        return composed and all(path in said and said[path] == value for path, value in self.parameters.items())
+        components = {kind: name for kind, name in self.composition.items() if kind not in besides}
+        wanted = {path: value for path, value in self.parameters.items() if path.partition(".")[0] in components}
+        composed = all(_is_entry(kind, name, entries.get(kind)) for kind, name in components.items())
+        return composed and all(path in said and said[path] == value for path, value in wanted.items())
 
     def __str__(self) -> str:
         said = " and ".join(f"{path}={value!r}" for path, value in self.parameters.items())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo import kinds
 from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError, ZooError
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
@@ -34,7 +36,8 @@ def brought_home(
     """Return weights from elsewhere by our names.
 
     They are those of the model as it is to be or, if it is changed, as it was; or as it was but for a part that is
-    changed, so that a file of 10 classes comes into a model that had 1000 and is to have 5.
+    changed, so that a file of 10 classes comes into a model that had 1000 and is to have 5. What is behind the backbone
+    and is changed, or to start anew, may be lacking, or be something else in the file.
 
     Args:
         checkpoint: what is in the file.
@@ -60,6 +63,12 @@ def brought_home(
         if report.proven:
             return Home(tensors, report, None if each in specs else each)
         unproven = unproven or tensors
+    behind = [part for part in (*kinds.PARTS, kinds.AUX) if part != "backbone" and part in intended.free]
+    for each in specs if behind else ():
+        with suppress(ZooError):  # what did not fit before is what there is to tell
+            tensors, report = named(checkpoint, each, path, keymap, anew=behind)
+            if report.proven:
+                return Home(tensors, report)
     unaligned = [each for each in failures[: len(specs)] if isinstance(each, AlignmentError)]
     if len(unaligned) > 1:
         changed = ", ".join(intended.changed.values())

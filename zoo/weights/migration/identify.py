@@ -25,9 +25,10 @@ from zoo.weights.keymaps.plan import make_plan, unlike
 from zoo.weights.migration.identification import Fit, Identification
 from zoo.weights.migration.libraries import in_libraries
 from zoo.weights.migration.parameters import classes_of, read_off
-from zoo.weights.migration.recognise import known_of_three, same_shapes, unvalued
+from zoo.weights.migration.recognise import unvalued
 from zoo.weights.migration.report import Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.migration.ways import known_of_three, same_shapes
 from zoo.weights.reading import format_name, read, told_by_graph
 from zoo.weights.rebuilding import Composed
 from zoo.weights.strictjson import brief

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.weights.migration.recognise import same_shapes
 from zoo.weights.migration.unwrapping import Peeled
+from zoo.weights.migration.ways import same_shapes
 
 _ENOUGH = 5  # models of a library that fit: many are one network, trained otherwise
 

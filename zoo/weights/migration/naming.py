@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def named(
     model: Model | None = None,
     target: str = "",
     mapped: bool = True,
+    anew: Collection[str] = (),
 ) -> tuple[Checkpoint, MigrationReport]:
     """Return the tensors of a file from elsewhere under the names that a model has for them, and the account of it.
 
@@ -35,6 +37,7 @@ def named(
         model: the model, where it is composed already; the meta device will do.
         target: how the model is called; empty if it has no name.
         mapped: whether tensors may stay in the file.
+        anew: parts of the model that take nothing from the file; a graph must not go on where they are.
 
     Raises:
         AlignmentError: it is an ONNX graph, and not one of this model.
@@ -43,8 +46,9 @@ def named(
     if told_by_graph(path, keymap):
         from zoo.weights.alignment.load import from_graph  # of no use for any other file
 
-        return from_graph(path, checkpoint, parsed, target, mapped=mapped)
-    found, report = recognised(checkpoint, parsed, model or _composed(parsed), path, keymap)
+        rest = parse(merge(parsed.dump(), dict.fromkeys(anew))) if anew else parsed
+        return from_graph(path, checkpoint, rest, target, mapped=mapped)
+    found, report = recognised(checkpoint, parsed, model or _composed(parsed), path, keymap, anew=anew)
     return found, replace(report, target=f"{target} ({report.target})") if target else report
 
 

@@ -27,7 +27,7 @@ _OUTLINE = frozenset({"unmatched", "shape", "missing", "unexpected"})
 """What may be wrong with a plan of which the rest still holds."""
 
 
-_TRUNK = ("backbone", "neck")
+_TRUNK = {"backbone", "neck"}
 """The parts without which a file is another model."""
 
 
@@ -73,26 +73,46 @@ class Nearest:
         if self.outline is None or self.plan is None:
             return ""
         ours, used = self.ours, {key for step in self.plan.steps for key in step.given}
-        made = {name for step in self.plan.steps for name in step.made}
-        lacking = [n for n, t in expected.items() if n not in made or (n in ours and ours[n] != tuple(t.shape))]
+        lacking = self._lacking(expected)
         extra = [*(name for name in ours if name not in expected), *(key for key in self.given if key not in used)]
         options: list[tuple[str, object]]
         options = [(f"allow_{what}", patterns_of(n)) for what, n in (("missing", lacking), ("unexpected", extra)) if n]
         behind = not any(name.partition(".")[0] in _TRUNK for name in (*lacking, *extra))
         if not behind or not options or not all(patterns for _, patterns in options):
             return ""
-        wrapping = checkpoint.unwrapping
-        if wrapping is not None and (wrapping.prefixes or len(wrapping.candidates) > 1):  # as it was asked for
-            places = (wrapping.within, "".join(wrapping.prefixes).removesuffix("."))
-            options.insert(0, ("within", ".".join(filter(None, places))))
-        told = ", ".join(f"{option}={value!r}" for option, value in options)
+        told = ", ".join(f"{option}={value!r}" for option, value in [*_asked(checkpoint), *options])
         return f"zoo.load_into(zoo.build(…), {str(path)!r}, {told}) loads the other {len(expected) - len(lacking)}"
+
+    def anew(self, parts: Sequence[str], checkpoint: Checkpoint, path: Path) -> str:
+        """Return the call that builds the model with these parts anew, and all the rest of the file."""
+        options = [("weights", str(path)), *_asked(checkpoint), ("fresh", parts[0] if len(parts) == 1 else list(parts))]
+        told = ", ".join(f"{option}={value!r}" for option, value in options)
+        return f"zoo.build(…, {told}) takes the rest from it, with a new {' and a new '.join(parts)}"
+
+    def lacking(self, expected: Tensors) -> tuple[str, ...]:
+        """Return the parts of a model that this reading lacks something of; none if the trunk is one of them."""
+        parts = dict.fromkeys(name.partition(".")[0] for name in self._lacking(expected))
+        return () if parts.keys() & _TRUNK else tuple(parts)
+
+    def _lacking(self, expected: Tensors) -> list[str]:
+        ours = self.ours
+        made = {name for step in self.plan.steps for name in step.made} if self.plan is not None else ours.keys()
+        return [n for n, t in expected.items() if n not in made or (n in ours and ours[n] != tuple(t.shape))]
 
     def fits(self, expected: Tensors) -> bool:
         """Tell whether another model would be fitted by this reading."""
         if self.table is None:
             return not unlike(self.given, expected)
         return not make_plan(self.table.rules, self.given, "ours", expected).problems
+
+
+def _asked(checkpoint: Checkpoint) -> list[tuple[str, object]]:
+    """Return the argument that picks the same weights again."""
+    wrapping = checkpoint.unwrapping
+    if wrapping is None or not (wrapping.prefixes or len(wrapping.candidates) > 1):
+        return []
+    places = (wrapping.within, "".join(wrapping.prefixes).removesuffix("."))
+    return [("within", ".".join(filter(None, places)))]
 
 
 def nearest(shapes: Tensors, expected: Tensors, tables: Tables, *, ours: bool) -> Nearest | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 from registry import RegistryError
 from zoo import kinds
 from zoo.errors import KeymapError, SeveralFitsError, SeveralWeightsError
-from zoo.held import is_lazy
+from zoo.messages import some
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.keymap import Table
-from zoo.weights.keymaps.plan import Plan, apply_plan, make_plan, told
+from zoo.weights.keymaps.plan import Plan, apply_plan, told
 from zoo.weights.migration.nearest import Nearest, Tables, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
 from zoo.weights.reading import format_name
 
 _UNTOLD = (
@@ -29,38 +30,14 @@ _UNTOLD = (
 )
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to take the tensors of a file for those of a model.
-
-    Attributes:
-        peeled: the names without what was taken off.
-        keymaps: the libraries whose names those are; none if they are ours.
-        plan: what the keymap does; None if the names are ours.
-    """
-
-    peeled: Peeled
-    keymaps: tuple[str, ...] = ()
-    plan: Plan | None = None
-
-    def assignment(self) -> frozenset[tuple[Any, ...]]:
-        """Which tensor of the file becomes which of the model, for telling whether two ways are one."""
-        if self.plan is None:
-            return frozenset(((name,), (shown,), "()") for name, shown in self.peeled.names.items())
-        original = {shown: name for name, shown in self.peeled.names.items()}
-        return frozenset(
-            (tuple(original[key] for key in step.given), step.made, repr(getattr(step.rule, "layout", ())))
-            for step in self.plan.steps
-            if step.given and step.made
-        )
-
-    def __str__(self) -> str:
-        names = f"the names of {' and '.join(self.keymaps)}" if self.keymaps else "our names"
-        return f"{names}, without {' and '.join(map(repr, self.peeled.prefixes))}" if self.peeled.prefixes else names
-
-
 def recognised(
-    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
+    checkpoint: Checkpoint,
+    parsed: ParsedSpec,
+    model: Model,
+    path: Path,
+    keymap: str | None = None,
+    *,
+    anew: Collection[str] = (),
 ) -> tuple[Checkpoint, MigrationReport]:
     """Return the tensors of a file from elsewhere under the names that a model has for them, and the account of it.
 
@@ -73,6 +50,8 @@ def recognised(
         model: the model, the meta device will do.
         path: the file, for errors.
         keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
+        anew: parts of the model that take nothing from the file. What it has for them is left out, and what stands
+            apart from all that is taken.
 
     Returns:
         The checkpoint. Where nothing fits and our names come nearest, it has those, and the account proves nothing:
@@ -87,19 +66,27 @@ def recognised(
     state = checkpoint.state_dict()
     expected = model.state_dict(keep_vars=True)
     shapes = {name: unvalued(tensor) for name, tensor in state.items()}
-    tables, untried = _tables(parsed, keymap, path)
-    ways = _distinct(_fitting(shapes, expected, tables, ours=keymap is None))
+    # Of what holds no tensors it does not matter which it is.
+    besides = {*anew, *(kind for kind in kinds.SECTIONS if not any(n.startswith(f"{kind}.") for n in expected))}
+    tables, untried = _tables(parsed, keymap, path, besides if anew else ())
+    ours = keymap is None
+    ways = distinct(fitting(shapes, expected, tables, ours=ours, anew=anew))
     if len(ways) > 1:
         raise SeveralFitsError(path, [str(way) for way in ways])
     if ways:
-        return _renamed(ways[0], checkpoint, state, parsed, path, untried)
-    _suggest_parts(shapes, expected, tables, path, ours=keymap is None)
-    near = nearest(shapes, expected, tables, ours=keymap is None)
+        return _renamed(ways[0], checkpoint, state, parsed, path, untried, anew)
+    _suggest_parts(shapes, expected, tables, path, ours=ours)
+    near = nearest(shapes, expected, tables, ours=ours)
     if near is not None and near.plan is not None:
         keymap = " and ".join(near.keymaps)
         reason = f"these are not the tensors of such a model in the names of {keymap}; is the spec theirs?"
         changes = changes_told(near, parsed, expected, checkpoint, path)
-        remedy = remedy_of(changes, path, near.lenient(expected, checkpoint, path))
+        behind = near.lacking(expected) if not changes else ()
+        if behind and len(distinct(fitting(shapes, expected, tables, ours=ours, anew=behind))) == 1:
+            lenient = near.anew(behind, checkpoint, path)
+        else:
+            lenient = near.lenient(expected, checkpoint, path)
+        remedy = remedy_of(changes, path, lenient)
         raise KeymapError(keymap, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))
@@ -188,69 +175,50 @@ def unvalued(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") if plain else tensor
 
 
-def same_shapes(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
-    """Tell whether two state dicts have the same names with the same shapes."""
-    return given.keys() == expected.keys() and all(
-        is_lazy(tensor) or given[name].shape == tensor.shape for name, tensor in expected.items()
-    )
+def _tables(
+    parsed: ParsedSpec, keymap: str | None, path: Path, anew: Collection[str] = ()
+) -> tuple[Tables, tuple[str, ...]]:
+    """Return the tables for a model, those that say the same once, and which keymaps could not be asked.
 
-
-def _tables(parsed: ParsedSpec, keymap: str | None, path: Path) -> tuple[Tables, tuple[str, ...]]:
-    """Return the tables for a model, those that say the same once, and which keymaps could not be asked."""
+    With parts that start anew these are the tables for any model that is so without them.
+    """
     if keymap is not None:
         try:
-            return [((keymap,), kinds.keymaps.get(keymap).table_for(parsed))], ()
+            return [((keymap,), table) for table in _speaking(kinds.keymaps.get(keymap), parsed, anew)], ()
         except KeymapError as error:
             raise KeymapError(error.keymap, error.reason, error.problems, path) from error
     found: list[tuple[tuple[str, ...], Table]] = []
     untried = []
     for name in kinds.keymaps.names():
+        tables: Sequence[Table] = ()
         try:
-            table = kinds.keymaps.get(name).table_for(parsed)
+            tables = _speaking(kinds.keymaps.get(name), parsed, anew)
         except RegistryError as error:  # a broken plugin harms only who asks for it
             untried.append(f"keymap {name!r} could not be tried: {error}")
-            continue
         except KeymapError:
             continue
-        same = next((i for i, (_, other) in enumerate(found) if other.rules == table.rules), None)
-        if same is None:
-            found.append(((name,), table))
-        else:
-            found[same] = ((*found[same][0], name), table)
+        for table in tables:
+            same = next((i for i, (_, other) in enumerate(found) if other.rules == table.rules), None)
+            if same is None:
+                found.append(((name,), table))
+            elif name not in found[same][0]:
+                found[same] = ((*found[same][0], name), table)
     return found, tuple(untried)
 
 
-def _fitting(
-    shapes: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], tables: Tables, *, ours: bool
-) -> Iterator[Way]:
-    for peeled in peelings(shapes):
-        given = {shown: shapes[name] for name, shown in peeled.names.items()}
-        if ours and same_shapes(given, expected):
-            yield Way(peeled)
-        for names, table in tables:
-            if known_of_three(table, given) == 1:
-                plan = make_plan(table.rules, given, "ours", expected)
-                if not plan.problems:
-                    yield Way(peeled, names, plan)
-
-
-def known_of_three(table: Table, names: Collection[str]) -> float:
-    """Return which share of three names a table knows: a plan asks of all, which takes a fifth of a load."""
-    listed = list(names)
-    few = {listed[0], listed[len(listed) // 2], listed[-1]} if listed else set()
-    known = sum(any(not rule.fills and rule.match("theirs", name) for rule in table.rules) for name in few)
-    return known / max(1, len(few))
-
-
-def _distinct(ways: Iterator[Way]) -> list[Way]:
-    found: dict[frozenset[tuple[Any, ...]], Way] = {}
-    for way in ways:
-        found.setdefault(way.assignment(), way)
-    return list(found.values())
+def _speaking(keymap: Any, parsed: ParsedSpec, anew: Collection[str]) -> Sequence[Table]:
+    alike = [table for table in keymap.tables if table.speaks_of(parsed, anew)] if anew else []
+    return alike or [keymap.table_for(parsed)]
 
 
 def _renamed(
-    way: Way, checkpoint: Checkpoint, state: Mapping[str, Any], parsed: ParsedSpec, path: Path, untried: Sequence[str]
+    way: Way,
+    checkpoint: Checkpoint,
+    state: Mapping[str, Any],
+    parsed: ParsedSpec,
+    path: Path,
+    untried: Sequence[str],
+    anew: Collection[str],
 ) -> tuple[Checkpoint, MigrationReport]:
     unwrapping = _unwrapped(checkpoint, way.peeled)
     report = replace(_report(checkpoint, parsed, path, len(state)), unwrapping=unwrapping)
@@ -259,6 +227,9 @@ def _renamed(
     claim = (
         f"each tensor of the file is one of the model's, none is left over or lacking{besides}, and every shape agrees"
     )
+    if anew:
+        claim += f"; nothing is taken for the {' and the '.join(anew)}"
+        untried = (*untried, *_apart(way.peeled))
     report = replace(report, proofs=(Proof(claim),), uncertain=(_UNTOLD, *untried))
     shown = way.peeled.names
     if way.plan is None:
@@ -271,6 +242,13 @@ def _renamed(
         Checkpoint(translated, unwrapping=unwrapping),
         replace(report, renaming=_renaming(keymap, way.plan)),
     )
+
+
+def _apart(peeled: Peeled) -> Iterator[str]:
+    """Tell of the tensors that nobody knows and that stand apart from those that are taken."""
+    names = [each.removesuffix(f" ({STRANGE})") for each in peeled.left_out if each.endswith(f" ({STRANGE})")]
+    if names:
+        yield f"whether theirs computes with {some(names)} before it comes to what was taken, names do not tell"
 
 
 def _steps(way: Way) -> Sequence[Any]:
@@ -326,7 +304,7 @@ def _suggest_parts(
                 for name, shown in peeled.names.items()
                 if shown.startswith(f"{first}.")
             }
-            if len(part) < len(shapes) and next(_fitting(part, expected, tables, ours=ours), None) is not None:
+            if len(part) < len(shapes) and next(fitting(part, expected, tables, ours=ours), None) is not None:
                 found.append(("".join((*peeled.prefixes, first)), len(part)))
         if found:
             beside = len(shapes) - sum(count for _, count in found)

@@ -8,6 +8,9 @@ from typing import Any
 
 from zoo import kinds
 
+ASKED = "asked for"
+"""Why a part starts anew that was not changed."""
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -25,6 +28,11 @@ class Changes:
     fresh: Mapping[str, str] = field(default_factory=dict)
     channels: int | None = None
     places: frozenset[str] = frozenset()
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The parts that need nothing of the weights."""
+        return frozenset({*self.changed, *self.fresh})
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.fresh or self.channels is not None)
@@ -50,7 +58,7 @@ class Changes:
         {'head': 'head.num_classes 10 → 3'}
         """
         named = list(dict.fromkeys(kind for change in stated for kind in change))
-        anew = {**dict(_replaced(named, before, after)), **dict.fromkeys(fresh, "asked for")}
+        anew = {**dict(_replaced(named, before, after)), **dict.fromkeys(fresh, ASKED)}
         old, new = ((spec.get("input") or {}).get("channels") for spec in (before, after))
         return cls(
             {kind: _told(kind, before, after) for kind in named if kind != "input"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from zoo import kinds
 from zoo.budget import Budget
 from zoo.builder import assemble
 from zoo.errors import TensorMismatchError
@@ -96,7 +97,7 @@ class _Sorting:
         found = [
             name
             for name, tensor in self._others()
-            if _part(name) == "backbone" and not self._anew(name) and name in self.given and name not in computing
+            if part_of(name) == "backbone" and not self._anew(name) and name in self.given and name not in computing
             if takes_input(self.given[name], before, tensor, channels)
         ]
         if len(found) == 1:
@@ -116,8 +117,10 @@ class _Sorting:
         ]
         if not (missing or unexpected or different):
             return
-        parts = list(dict.fromkeys(_part(name) for name in (*misfits, *unexpected)))
+        parts = list(dict.fromkeys(part_of(name) for name in (*misfits, *unexpected)))
         remedy = f"fresh={parts!r} starts {'it' if len(parts) == 1 else 'them'} anew"
+        if not set(parts) <= set(kinds.SECTIONS):
+            remedy = f"zoo identify {path} tells what it can be of"
         if self.changes.channels is not None and "backbone" in parts:
             remedy = f"no single convolution takes the input, which could be adapted to its channels; {remedy}"
         raise TensorMismatchError(path, missing, unexpected, different, remedy)
@@ -140,7 +143,7 @@ class _Sorting:
         state = {name: self.given[name] for name in self.kept} | self.adapted
         anew = [change.name for change in told.reinitialised]
         if anew:
-            made = assemble(parsed, "cpu", only={_part(name) for name in anew}).state_dict()
+            made = assemble(parsed, "cpu", only={part_of(name) for name in anew}).state_dict()
             state |= {name: _cast(made[name], state.values()) for name in anew}
         for alias, first in tied(self.expected).items():
             if (alias in self.kept) != (first in self.kept):  # one tensor in the model: the file's values count
@@ -154,7 +157,7 @@ class _Sorting:
 
     def _reason(self, name: str) -> str:
         """Return why a tensor need not fit, or nothing if it has to."""
-        return self._anew(name) or self.changes.changed.get(_part(name), "")
+        return self._anew(name) or self.changes.changed.get(part_of(name), "")
 
     def _others(self) -> list[tuple[str, torch.Tensor]]:
         kept = set(self.kept)
@@ -172,7 +175,8 @@ class _Sorting:
         ]
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """Return the part of a model that a tensor is of: what its name begins with."""
     return name.partition(".")[0]
 
 
