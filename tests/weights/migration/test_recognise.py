@@ -247,17 +247,17 @@ def test_our_names_that_do_not_fit_are_told_as_ever(tmp_path: Path) -> None:
 def test_what_is_beside_the_model_is_told_with_the_call_that_loads_the_rest(theirs: nn.Module, tmp_path: Path) -> None:
     state = {**theirs.state_dict(), "temperature.1.scale": torch.ones(1)}
     path = saved(tmp_path / "run.pth", state)
-    call = f"zoo.load_into(zoo.build(…), '{path}', allow_unexpected=['temperature.*'])"
+    call = f"zoo.load_into(zoo.build(…), '{path}', allow_unexpected=['temperature.1.*'])"
     with pytest.raises(KeymapError, match=re.escape(f"{call} loads the other {len(state) - 1}; zoo identify")):
         zoo.load(path, spec=SPEC)
-    plan = zoo.load_into(zoo.build(SPEC), path, allow_unexpected=["temperature.*"])
+    plan = zoo.load_into(zoo.build(SPEC), path, allow_unexpected=["temperature.1.*"])
     assert (len(plan.loaded), plan.kept) == (len(state) - 1, ())
     wrapped = {f"student.{name}": tensor for name, tensor in state.items()}
     path = saved(tmp_path / "parts.pth", {"model": {**wrapped, "teacher.weight": torch.zeros(1)}})
-    call = f"zoo.load_into(zoo.build(…), '{path}', within='model.student', allow_unexpected=['temperature.*'])"
+    call = f"zoo.load_into(zoo.build(…), '{path}', within='model.student', allow_unexpected=['temperature.1.*'])"
     with pytest.raises(KeymapError, match=re.escape(f"{call} loads the other")):
         zoo.load(path, spec=SPEC, within="student")
-    assert not zoo.load_into(zoo.build(SPEC), path, within="model.student", allow_unexpected=["temperature.*"]).kept
+    assert not zoo.load_into(zoo.build(SPEC), path, within="model.student", allow_unexpected=["temperature.1.*"]).kept
 
 
 def test_what_is_wrong_in_the_trunk_is_no_reason_to_load_the_rest(theirs: nn.Module, tmp_path: Path) -> None:
