@@ -34,7 +34,8 @@ work to do.
 - *dynamo* and *legacy* are torch's two exporters, which fold BatchNorm into convolutions unless it says *unfolded*.
 - *anonymous*: no name is left, initializers are shuffled, operands are swapped. *shuffled*: nodes are in any order.
   *constants*: weights are Constant nodes. *external*: weights are in another file. *multiplied*: Gemm is MatMul and
-  Add, with matrices turned round beforehand. *basic*, *extended*: what onnxruntime makes of it at these levels.
+  Add, with matrices turned round beforehand. *functions*: all nodes are in functions of the file, and these in others.
+  *basic*, *extended*: what onnxruntime makes of it at these levels.
 """
 
 REFUSED = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from onnx import helper, numpy_helper
 
 Disguise = Callable[[Path], Path]
 """Takes a file and returns another one beside it."""
+
+DOMAIN = "acme.layers"
+"""Whose functions are."""
 
 
 def plain(path: Path) -> Path:
@@ -89,6 +93,44 @@ def multiplied(path: Path) -> Path:
     del graph.node[:]
     graph.node.extend(nodes)
     return _saved(model, path, "multiplied")
+
+
+def functions(path: Path, run: int = 5) -> Path:
+    """Put every few nodes into a function of their own, and every few of these into another.
+
+    What a function takes of the graph it is given by name; its windows are attributes of the call.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    for depth in range(2):
+        nodes = list(graph.node)
+        runs = [nodes[start : start + run] for start in range(0, len(nodes), run)]
+        used = Counter(name for node in nodes for name in node.input) + Counter(value.name for value in graph.output)
+        del graph.node[:]
+        graph.node.extend(_called(part, used, f"run_{depth}_{number}", model) for number, part in enumerate(runs))
+    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return _saved(model, path, "functions")
+
+
+def _called(nodes: list[onnx.NodeProto], used: Counter[str], name: str, model: onnx.ModelProto) -> onnx.NodeProto:
+    """Make a function of nodes, put it into the model, and return the call of it."""
+    made = [each for node in nodes for each in node.output if each]
+    within = Counter(each for node in nodes for each in node.input)
+    taken = [each for each in within if each and each not in made]
+    given = [each for each in made if used[each] > within[each]]
+    attributes = {}
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.name.partition("_")[0] in ("strides", "pads", "axis", "transB", "alpha", "value"):
+                if attribute.type == onnx.AttributeProto.TENSOR or attribute.ref_attr_name:
+                    continue
+                key = f"{attribute.name}_{len(attributes)}"
+                attributes[key] = helper.get_attribute_value(attribute)
+                reference = onnx.AttributeProto(name=attribute.name, type=attribute.type, ref_attr_name=key)
+                attribute.CopyFrom(reference)
+    imports = [*model.opset_import, helper.make_opsetid(DOMAIN, 1)]
+    model.functions.append(helper.make_function(DOMAIN, name, taken, given, nodes, imports, list(attributes)))
+    return helper.make_node(name, taken, given, name=name, domain=DOMAIN, **attributes)
 
 
 def basic(path: Path) -> Path:

@@ -212,11 +212,12 @@ _BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL =
 COMBINATIONS = [
     *(Combination(_BASIC, _D, each) for each in (
         disguises.plain, disguises.anonymous, disguises.shuffled, disguises.constants, disguises.external,
-        disguises.multiplied, disguises.basic, disguises.extended,
+        disguises.multiplied, disguises.functions, disguises.basic, disguises.extended,
     )),
     *(Combination(_BASIC, _L, each) for each in (
         disguises.plain, disguises.anonymous, disguises.constants, disguises.basic, disguises.extended)),
-    *(Combination(_BASIC, _U, each) for each in (disguises.plain, disguises.anonymous, disguises.extended)),
+    *(Combination(_BASIC, _U, each) for each in (
+        disguises.plain, disguises.anonymous, disguises.functions, disguises.extended)),
     *(Combination(_BASIC, _H, each) for each in (disguises.plain, disguises.anonymous)),
     *(Combination(_BOTTLENECK, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_TIMM, each, disguises.anonymous) for each in (_D, _L)),
@@ -226,7 +227,7 @@ COMBINATIONS = [
     *(Combination(_VGG, _D, each) for each in (disguises.anonymous, disguises.extended)),
     *(Combination(_VGG, _L, each) for each in (disguises.constants,)),
     *(Combination(_LENET, _D, each) for each in (disguises.anonymous, disguises.extended, disguises.external)),
-    *(Combination(_LENET, _L, each) for each in (disguises.multiplied, disguises.shuffled)),
+    *(Combination(_LENET, _L, each) for each in (disguises.multiplied, disguises.shuffled, disguises.functions)),
     *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
     *(Combination(_SIGNAL, each, disguises.anonymous) for each in (_D, _L, _U)),

@@ -109,7 +109,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
 def _skeleton(path: Path, given: Mapping[str, torch.Tensor], graph: Graph, parsed: ParsedSpec) -> Model:
     """Compose the model on the meta device; constants of nodes count for the size that it may have."""
     sizes = [(t.numel(), t.numel() * t.element_size()) for t in checkpoint_tensors(given)]
-    sizes += [(n, 4 * n) for each in graph.constants.values() for n in [torch.Size(each.shape).numel()]]
+    sizes += [(n, 4 * n) for each in graph.tensors.values() for n in [torch.Size(each.shape).numel()]]
     budget = Budget.of_machine(allocated=True)
     if sum(n for n, _ in sizes) > 1 << 16:  # a graph may make its weights of nothing, as the light models do
         budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from zoo.weights.alignment.graph import Constant, Node
+from zoo.weights.alignment.graph import Constant, Node, filling
 from zoo.weights.alignment.layers import Held
-from zoo.weights.alignment.reading import filling
 
 MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""

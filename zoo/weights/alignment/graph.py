@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
+MAX_NODES = 50_000
+"""How many operators a graph may have."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An attribute of a node within a function that is what the call gives under a name."""
+
+    name: str
+
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Reference | None
 """What a node was given besides its inputs; None stands for a tensor or a graph, which are kept apart."""
 
 Shape = tuple[int | None, ...]
@@ -49,6 +60,7 @@ class Node:
         inputs: the names of what it takes; an input that is left out has an empty name.
         outputs: the names of what it gives.
         attributes: what it was given besides.
+        overload: which of several functions of one name it calls.
     """
 
     name: str
@@ -57,6 +69,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    overload: str = ""
 
     def ints(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Return an attribute that is a list of whole numbers."""
@@ -93,3 +106,20 @@ class Graph:
     outputs: tuple[str, ...]
     producer: str = ""
     outside: bool = False
+
+    @property
+    def tensors(self) -> dict[str, Constant]:
+        """The tensors that it holds, each under one name only: calls of one function share those within it."""
+        return dict({id(each): (name, each) for name, each in self.constants.items()}.values())
+
+
+def holding(node: Node) -> str:
+    """Return what the tensor within a node is called; nothing if it is none to keep."""
+    if node.op == "Constant" and len(node.outputs) == 1:
+        return node.outputs[0]
+    return filling(node) if node.op == "ConstantOfShape" else ""
+
+
+def filling(node: Node) -> str:
+    """Return what the constant is called with which a ``ConstantOfShape`` fills."""
+    return f"{node.outputs[0] if node.outputs else node.name}\0value"

@@ -73,7 +73,7 @@ class Observed:
 
 def _held_bytes(given: Mapping[str, torch.Tensor], graph: Graph) -> int:
     """Return how many bytes the weights of a file have: its initializers, and the constants of its nodes."""
-    stated = sum(8 * math.prod(each.shape) for each in graph.constants.values())
+    stated = sum(8 * math.prod(each.shape) for each in graph.tensors.values())
     return sum(tensor.nbytes for tensor in given.values()) + stated
 
 
@@ -90,7 +90,7 @@ def seed_of(path: Path, given: Mapping[str, torch.Tensor], graph: Graph) -> int:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     if graph.outside:
-        values = {name: each.values() for name, each in graph.constants.items() if each.values is not None}
+        values = {name: each.values() for name, each in graph.tensors.items() if each.values is not None}
         digest.update(fingerprint_of({**given, **values}, {}).encode())
     return int.from_bytes(digest.digest()[:7])
 

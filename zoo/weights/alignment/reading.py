@@ -1,6 +1,6 @@
 """Reading the graph of a stranger's ONNX file: strictly, with bounds, and without running or unpacking anything.
 
-Nothing is recursive: what holds further graphs (``If``, ``Loop``) is refused, not walked.
+Nothing is recursive: what holds further graphs (``If``, ``Loop``) is refused, not walked; functions are inlined.
 
 Format: https://github.com/onnx/onnx/blob/main/onnx/onnx-ml.proto
 """
@@ -8,21 +8,20 @@ Format: https://github.com/onnx/onnx/blob/main/onnx/onnx-ml.proto
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoo.errors import AlignmentError, FileFormatError
-from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node, Shape
+from zoo.weights.alignment.functions import RESERVED, Function, inlined
+from zoo.weights.alignment.graph import MAX_NODES, Attribute, Constant, Graph, Node, Reference, Shape, holding
 from zoo.weights.onnx.messages import Initializer, read_tensor
 from zoo.weights.onnx.reading import read_tensors
 from zoo.weights.onnx.wire import BYTES, FIXED32, VARINT, Field, Kinds, Wire
 from zoo.weights.sniff import likeness
-
-MAX_NODES = 50_000
-"""How many operators a graph may have."""
 
 MAX_LIST = 4096
 """How many numbers an attribute may have."""
@@ -30,7 +29,8 @@ MAX_LIST = 4096
 _NUMBER, _MESSAGE = (VARINT,), (BYTES,)
 _MODEL: Kinds = {2: _MESSAGE, 3: _MESSAGE, 7: _MESSAGE, 25: _MESSAGE}
 _GRAPH: Kinds = {1: _MESSAGE, 5: _MESSAGE, 11: _MESSAGE, 12: _MESSAGE}
-_NODE: Kinds = dict.fromkeys((1, 2, 3, 4, 5, 7), _MESSAGE)
+_FUNCTION: Kinds = dict.fromkeys((1, 4, 5, 6, 7, 10, 11, 13), _MESSAGE)
+_NODE: Kinds = dict.fromkeys((1, 2, 3, 4, 5, 7, 8), _MESSAGE)
 _ATTRIBUTE: Kinds = {
     1: _MESSAGE,
     2: (FIXED32,),
@@ -54,6 +54,19 @@ _GRAPHS = "\0graph"
 _EMPTY: dict[int, Attribute] = {1: 0.0, 2: 0, 3: "", 6: (), 7: (), 8: ()}  # by AttributeType
 
 
+@dataclass
+class _Found:
+    """What a file says of its graph."""
+
+    producer: list[str] = field(default_factory=lambda: ["", ""])
+    nodes: list[Node] = field(default_factory=list)
+    functions: list[Function] = field(default_factory=list)
+    held: dict[str, Initializer] = field(default_factory=dict)
+    inputs: dict[str, Shape] = field(default_factory=dict)
+    outputs: dict[str, Shape] = field(default_factory=dict)
+    outside: bool = False
+
+
 def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool) -> Graph:
     """Read the graph of an ONNX file.
 
@@ -64,23 +77,30 @@ def read_graph(path: Path, tensors: Mapping[str, torch.Tensor], *, mapped: bool)
 
     Raises:
         FileFormatError: it is damaged, or has more of something than any model.
-        AlignmentError: it has functions or graphs within nodes, which cannot be followed.
+        AlignmentError: it has graphs within nodes, or functions that cannot be followed.
     """
     with path.open("rb") as file:
         wire = Wire(file)
-        try:
-            nodes, held, inputs, outputs, producer, outside = _walk(wire, path)
-        except ValueError as error:
-            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from None
-        stated, _ = read_tensors(wire, held, path, mapped=mapped, fingerprint=None)
-    found = {**tensors, **stated}
+        found = _walked(wire, path)
+        stated, _ = read_tensors(wire, found.held, path, mapped=mapped, fingerprint=None)
+    known = {**tensors, **stated}
     if twice := sorted(tensors.keys() & stated.keys()):
         raise FileFormatError(path, f"two tensors are called {twice[0]!r}")
-    constants = {name: Constant(name, tuple(each.shape), _giving(each), each.dtype) for name, each in found.items()}
+    constants = {name: Constant(name, tuple(each.shape), _giving(each), each.dtype) for name, each in known.items()}
+    nodes = found.nodes
+    if found.functions:
+        names = (name for each in nodes for name in (*each.inputs, *each.outputs))
+        _refuse_reserved((*tensors, *found.inputs, *found.outputs, *names), path)
+        nodes, within = inlined(nodes, found.functions, path)
+        for each in found.functions:
+            for own, kept in each.held.items():
+                constants[kept] = replace(constants[kept], name=f"{each.key[1]}/{own}")
+        constants.update({name: constants[kept] for name, kept in within.items()})
     nodes, numbers = _without_numbers(nodes)
     constants.update(numbers)
-    taken = {name: shape for name, shape in inputs.items() if name not in constants}
-    return Graph(tuple(nodes), constants, taken, tuple(outputs), producer, outside)
+    taken = {name: shape for name, shape in found.inputs.items() if name not in constants}
+    producer = " ".join(found.producer).strip()
+    return Graph(tuple(nodes), constants, taken, tuple(found.outputs), producer, found.outside)
 
 
 def read_output_shapes(path: Path) -> dict[str, Shape]:
@@ -88,72 +108,98 @@ def read_output_shapes(path: Path) -> dict[str, Shape]:
 
     Raises:
         FileFormatError: it is damaged, or has more of something than any model.
-        AlignmentError: it has functions or graphs within nodes, which cannot be followed.
+        AlignmentError: it has graphs within nodes, which cannot be followed.
     """
     with path.open("rb") as file:
-        try:
-            return _walk(Wire(file), path)[3]
-        except ValueError as error:
-            raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from None
+        return _walked(Wire(file), path).outputs
 
 
 def _giving(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
     return lambda: tensor
 
 
-def _walk(
-    wire: Wire, path: Path
-) -> tuple[list[Node], dict[str, Initializer], dict[str, Shape], dict[str, Shape], str, bool]:
-    nodes: list[Node] = []
-    held: dict[str, Initializer] = {}
-    inputs: dict[str, Shape] = {}
-    outputs: dict[str, Shape] = {}
-    producer = ["", ""]
+def _refuse_reserved(names: Iterable[str], path: Path) -> None:
+    if any(name.startswith(RESERVED) for name in names):
+        raise AlignmentError(path, "has functions, and a value whose name begins with a zero byte")
+
+
+def _walked(wire: Wire, path: Path) -> _Found:
+    try:
+        return _walk(wire, path)
+    except ValueError as error:
+        raise FileFormatError(path, f"not a whole ONNX file ({error}){likeness(path)}") from None
+
+
+def _walk(wire: Wire, path: Path) -> _Found:
+    found = _Found()
     graph: Field | None = None
-    outside = False
+    count = 0
     for each in wire.fields(0, wire.size, _MODEL):
         if each.number == 7:
             graph = each
         elif each.number in (2, 3):
-            producer[each.number - 2] = wire.text(each)[:100]
+            found.producer[each.number - 2] = wire.text(each)[:100]
         elif each.number == 25:
-            raise AlignmentError(path, "has functions of its own, which cannot be followed; inline them first")
+            function = _function(wire, each, found.held, len(found.functions), path)
+            found.functions.append(function)
+            count += len(function.nodes)
+            _refuse_many(count)
     if graph is None:
         raise ValueError("it has no graph")
     for each in wire.fields(graph.begin, graph.end, _GRAPH):
         if each.number == 1:
-            if len(nodes) == MAX_NODES:
-                raise ValueError(f"it has more than {MAX_NODES} nodes")
-            node, tensor = _node(wire, each)
-            if _GRAPHS in node.attributes.values():
-                raise AlignmentError(
-                    path, "has graphs within a node, which cannot be followed", f"{node.op} {node.name!r}"
-                )
-            nodes.append(node)
-            if tensor is not None and (name := _holding(node)):
-                held[name] = tensor
+            count += 1
+            _refuse_many(count)
+            node, tensor = _node(wire, each, path)
+            if any(isinstance(value, Reference) for value in node.attributes.values()):
+                raise ValueError(f"a node takes an attribute of a function, and is in none, at byte {each.begin}")
+            found.nodes.append(node)
+            if tensor is not None and (name := holding(node)):
+                found.held[name] = tensor
         elif each.number == 5:
-            outside |= read_tensor(wire, each).external is not None
+            found.outside |= read_tensor(wire, each).external is not None
         elif each.number in (11, 12):
             name, shape = _value_info(wire, each)
-            (inputs if each.number == 11 else outputs)[name] = shape
-    outside |= any(each.external is not None for each in held.values())
-    return nodes, held, inputs, outputs, " ".join(producer).strip(), outside
+            (found.inputs if each.number == 11 else found.outputs)[name] = shape
+    found.outside |= any(each.external is not None for each in found.held.values())
+    return found
 
 
-def _holding(node: Node) -> str:
-    """Return what the tensor within a node is called; nothing if it is none to keep."""
-    if node.op == "Constant" and len(node.outputs) == 1:
-        return node.outputs[0]
-    return filling(node) if node.op == "ConstantOfShape" else ""
+def _refuse_many(count: int) -> None:
+    if count > MAX_NODES:
+        raise ValueError(f"it has more than {MAX_NODES} nodes")
 
 
-def filling(node: Node) -> str:
-    """Return what the constant is called with which a ``ConstantOfShape`` fills."""
-    return f"{node.outputs[0] if node.outputs else node.name}\0value"
+def _function(wire: Wire, message: Field, tensors: dict[str, Initializer], index: int, path: Path) -> Function:
+    """Read a function; the tensors within its nodes are put among those of the file."""
+    lists: dict[int, list[str]] = {4: [], 5: []}
+    texts: dict[int, str] = {}
+    defaults: dict[str, Attribute] = {}
+    nodes: list[Node] = []
+    held: dict[str, str] = {}
+    for each in wire.fields(message.begin, message.end, _FUNCTION):
+        if each.number in lists:
+            lists[each.number].append(wire.text(each))
+        elif each.number in (1, 10, 13):
+            if each.number in texts:
+                raise ValueError(f"a function has a name or a domain twice, again at byte {each.begin}")
+            texts[each.number] = wire.text(each)
+        elif each.number == 11:
+            name, value, _ = _attribute(wire, each)
+            defaults[name] = value
+        elif each.number == 7:
+            node, tensor = _node(wire, each, path)
+            nodes.append(node)
+            _refuse_many(len(nodes))
+            if tensor is not None and (name := holding(node)):
+                held[name] = f"{RESERVED}{index}{RESERVED}{len(held)}"
+                tensors[held[name]] = tensor
+    domain = texts.get(10, "")
+    key = ("" if domain == "ai.onnx" else domain, texts.get(1, ""), texts.get(13, ""))
+    return Function(key, tuple(lists[4]), tuple(lists[5]), defaults, nodes, held)
 
 
-def _node(wire: Wire, message: Field) -> tuple[Node, Initializer | None]:
+def _node(wire: Wire, message: Field, path: Path) -> tuple[Node, Initializer | None]:
     lists: dict[int, list[str]] = {1: [], 2: []}
     texts: dict[int, str] = {}
     attributes: dict[str, Attribute] = {}
@@ -161,7 +207,7 @@ def _node(wire: Wire, message: Field) -> tuple[Node, Initializer | None]:
     for each in wire.fields(message.begin, message.end, _NODE):
         if each.number in lists:
             lists[each.number].append(wire.text(each))
-        elif each.number in (3, 4, 7):
+        elif each.number in (3, 4, 7, 8):
             if each.number in texts:
                 raise ValueError(f"a node has a name, an operator or a domain twice, again at byte {each.begin}")
             texts[each.number] = wire.text(each)
@@ -173,12 +219,15 @@ def _node(wire: Wire, message: Field) -> tuple[Node, Initializer | None]:
             tensor = held if held is not None and name == "value" else tensor
     inputs, outputs = tuple(lists[1]), tuple(lists[2])
     name = texts.get(3) or next((output for output in outputs if output), "")
-    domain = texts.get(7, "")
-    return Node(name, texts.get(4, ""), "" if domain == "ai.onnx" else domain, inputs, outputs, attributes), tensor
+    op, domain = texts.get(4, ""), texts.get(7, "")
+    if _GRAPHS in attributes.values():
+        raise AlignmentError(path, "has graphs within a node, which cannot be followed", f"{op} {name!r}")
+    domain = "" if domain == "ai.onnx" else domain
+    return Node(name, op, domain, inputs, outputs, attributes, texts.get(8, "")), tensor
 
 
 def _attribute(wire: Wire, message: Field) -> tuple[str, Attribute, Initializer | None]:
-    name, kind, tensor = "", 0, None
+    name, kind, tensor, reference = "", 0, None, ""
     value: Attribute = None
     many: dict[int, list[Any]] = {7: [], 8: [], 9: []}
     for each in wire.fields(message.begin, message.end, _ATTRIBUTE):
@@ -186,6 +235,8 @@ def _attribute(wire: Wire, message: Field) -> tuple[str, Attribute, Initializer 
             name = wire.text(each)
         elif each.number == 5:
             tensor = read_tensor(wire, each)
+        elif each.number == 21:
+            reference = wire.text(each)
         elif each.number in many:
             many[each.number] += _list(wire, each)
             if len(many[each.number]) > MAX_LIST:
@@ -200,6 +251,8 @@ def _attribute(wire: Wire, message: Field) -> tuple[str, Attribute, Initializer 
         value = _EMPTY.get(kind)
     for numbers in many.values():
         value = tuple(numbers) if numbers else value
+    if reference:
+        return name, Reference(reference), None
     return name, value, tensor
 
 
