@@ -30,7 +30,7 @@ from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.naming import named
 from zoo.weights.migration.nearest import remedy_of
 from zoo.weights.migration.recognise import changes_of
-from zoo.weights.reading import format_of, path_of, read, read_verified
+from zoo.weights.reading import format_of, path_of, read, read_verified, told_by_graph
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
 
@@ -225,13 +225,15 @@ def model_around(
     """
     if checkpoint.artifact is not None:
         return rebuild(parsed, finish(checkpoint), path)
-    composed = Composed.within(parsed, checkpoint, path)
+    # A graph may make its weights of nothing, so that the tensors of its file do not tell how large the model may be.
+    composed = None if told_by_graph(path, keymap) else Composed.within(parsed, checkpoint, path)
+    model = composed.model if composed is not None else None
     target = spec if isinstance(spec, str) else ""
-    checkpoint, report = named(checkpoint, parsed, path, keymap, model=composed.model, target=target, mapped=mapped)
+    checkpoint, report = named(checkpoint, parsed, path, keymap, model=model, target=target, mapped=mapped)
     try:
         model = rebuild(parsed, finish(checkpoint), path, composed)
     except TensorMismatchError as error:
-        if report.proven:
+        if report.proven or composed is None:
             raise
         remedy = remedy_of(changes_of(checkpoint, parsed, composed.model, path, keymap), path)
         raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from None
