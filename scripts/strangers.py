@@ -114,6 +114,24 @@ class _Part(nn.Module):
         return self.part(self.model, x)
 
 
+class Deployed(nn.Module):
+    """A model of others with what its owner needs of it behind its end."""
+
+    def __init__(self, model: nn.Module, end: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.model, self.end = model, end
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return what is left of the predictions."""
+        return self.end(self.model(x))
+
+
+def _deployed(name: str, end: Callable[[Any], Any]) -> Stranger:
+    """Return a stranger with an end of its own; it is the same model here."""
+    model = STRANGERS[name]
+    return model._replace(make=lambda: Deployed(model.make(), end))
+
+
 def _segmenter(name: str) -> Callable[[], nn.Module]:
     make = getattr(torchvision.models.segmentation, name)
     return lambda: _Part(make(weights=None, weights_backbone=None), lambda model, x: model(x)["out"])
@@ -172,6 +190,19 @@ STRANGERS = {
 }
 """Small ones."""
 
+STRANGERS |= {
+    "torchvision ResNet, best class": _deployed(
+        "torchvision ResNet, basic blocks", lambda logits: logits.softmax(1).argmax(1)
+    ),
+    "torchvision ResNet, best with its probability": _deployed(
+        "torchvision ResNet, basic blocks", lambda logits: logits.softmax(1).max(1)
+    ),
+    "LeNet-5, best three": _deployed("LeNet-5 as nn.Sequential", lambda logits: logits.softmax(-1).topk(3)),
+    "LeNet-5, logits and classes": _deployed(
+        "LeNet-5 as nn.Sequential", lambda logits: (logits, logits.sigmoid(), logits.argmax(1, keepdim=True))
+    ),
+}
+
 LARGE = {
     "torchvision resnet18": Stranger(_named("resnet18"), lambda: spec_of("resnet18"), size=(64, 64)),
     "torchvision resnet50": Stranger(_named("resnet50"), lambda: spec_of("resnet50"), size=(224, 224)),
@@ -207,7 +238,7 @@ LARGE = {
 """Whole ones."""
 
 _D, _L, _U, _H = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16"
-_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL = STRANGERS
+_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, *_DEPLOYED = STRANGERS
 
 COMBINATIONS = [
     *(Combination(_BASIC, _D, each) for each in (
@@ -231,6 +262,8 @@ COMBINATIONS = [
     *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
     *(Combination(_SIGNAL, each, disguises.anonymous) for each in (_D, _L, _U)),
+    *(Combination(name, exporter, disguise) for name in _DEPLOYED for exporter, disguise in (
+        (_D, disguises.external), (_L, disguises.extended), (_U, disguises.anonymous))),
 ]  # fmt: skip
 
 LARGE_COMBINATIONS = [

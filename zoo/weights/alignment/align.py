@@ -16,6 +16,7 @@ from zoo.errors import AlignmentError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
+from zoo.weights.alignment.endings import Cut, cut
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
@@ -84,22 +85,23 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     aliases = tied(state)
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
     refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in expected.values()), path)
-    sides = _Sides(canonical(_under_first_names(ours, aliases), path), canonical(graph, path))
+    end = cut(graph, ours, path)
+    sides = _Sides(canonical(_under_first_names(ours, aliases), path), canonical(end.graph, path))
     if len(sides.model.outputs) != len(sides.file.outputs):
         raise AlignmentError(
             path, f"gives {len(sides.file.outputs)} outputs; the model gives {len(sides.model.outputs)}"
         )
     level, ways = _ways(sides, path)
     refuse_growing(graph, ours, path)
-    observed = observe(path, port, sides.file.outputs, given, graph, goal)
+    observed = observe(path, port, sides.file.outputs, given, end, goal)
     last: AlignmentError | None = None
     for trial, (pairs, unsure) in enumerate(ways):
         found = unfolded(sides.model, sides.file, pairs, unsure, expected, path)
         made = Checkpoint(found.tensors, aliases, order=tuple(state))
         model = rebuild(parsed, made, path)
-        outputs = prove(model, observed, sides.model.outputs, _trailing(sides), path)
+        outputs = prove(model, observed, sides.model.outputs, path)
         if all(each.holds for each in outputs):
-            report = _report(path, checkpoint, target, graph, sides, level, found, outputs, trial, port.size, observed)
+            report = _report(path, checkpoint, target, end, sides, level, found, outputs, trial, port.size, observed)
             return Aligned(made, report)
         last = _disproven(sides, outputs, path)
         del found, made, model
@@ -143,13 +145,6 @@ def _first(sides: _Sides, levels: Iterable[Level]) -> tuple[Layer | None, Layer 
     return None, None
 
 
-def _trailing(sides: _Sides) -> list[str]:
-    """Return what the file does behind the end of the model, for each output."""
-    return [
-        theirs if theirs != ours else "" for ours, theirs in zip(sides.model.trailing, sides.file.trailing, strict=True)
-    ]
-
-
 def _disproven(sides: _Sides, outputs: Sequence[OutputParity], path: Path) -> AlignmentError:
     worst = max(outputs, key=lambda each: each.error if each.error == each.error else float("inf"))
     ours, theirs = _first(sides, reversed(LEVELS))
@@ -166,7 +161,7 @@ def _report(
     path: Path,
     checkpoint: Checkpoint,
     target: str,
-    graph: Graph,
+    end: Cut,
     sides: _Sides,
     level: Level,
     found: Unfolded,
@@ -177,7 +172,7 @@ def _report(
 ) -> MigrationReport:
     worst = max(outputs, key=lambda each: each.error / each.limit)
     notes = [f"the graphs fit {level.told}"]
-    notes += [f"it ends in {word}, which the model does not" for word in _trailing(sides) if word]
+    notes += end.notes
     kinds = precisions(sides.file.layers)
     if len(kinds) > 1:
         notes.append(f"its weights are {' and '.join(kinds)}; all became the widest")
@@ -201,16 +196,16 @@ def _report(
         )
     alignment = Alignment(
         found.origins,
-        graph.producer,
+        end.graph.producer,
         sum(layer.nodes for layer in sides.file.layers if layer.kind not in ("input", "output")),
         tuple(notes),
-        tuple(_trailing(sides)),
+        end.endings,
     )
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),
         Proof(
-            f"onnxruntime on the file and the model agree on {worst.inputs} of {'×'.join(map(str, size))}, as closely "
-            "as a run in float64 tells",
+            f"onnxruntime on the file{end.before} and the model agree on {worst.inputs} of "
+            f"{'×'.join(map(str, size))}, as closely as a run in float64 tells",
             True,
             worst.error,
             worst.limit,

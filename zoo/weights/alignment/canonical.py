@@ -77,17 +77,16 @@ class _Walk:
     def layout(self) -> Layout:
         for node in self.nodes:
             self._take(node)
-        trailing, outputs = [], []
+        outputs = []
         for index, name in enumerate(self.graph.outputs):
             value = self.values[name]
             if not isinstance(value, _Data):  # a detector gives the sizes of its maps as well
                 continue
             outputs.append(index)
-            trailing.append(value.trail[-1] if value.trail else "")
             self.layers.append(Layer("output", f"the output {name!r}", inputs=[Edge(value.layer, value.trail)]))
         if not outputs:
             raise AlignmentError(self.path, "gives nothing that depends on the input")
-        return _pruned(self.layers, tuple(outputs), tuple(trailing))
+        return _pruned(self.layers, tuple(outputs))
 
     def _take(self, node: Node) -> None:
         given = [self.values[name] if name else None for name in _taken(node)]
@@ -303,7 +302,7 @@ class _Walk:
             self._give(node, _Data(first.layer, (*trail, f"#{output}") if output else trail, first.sole), output)
 
 
-def _pruned(layers: list[Layer], outputs: tuple[int, ...], trailing: tuple[str, ...]) -> Layout:
+def _pruned(layers: list[Layer], outputs: tuple[int, ...]) -> Layout:
     """Leave out layers that nothing takes from, and put each after those that it takes from."""
     needed = set()
     wanted = [index for index, layer in enumerate(layers) if layer.kind == "output"]
@@ -316,7 +315,7 @@ def _pruned(layers: list[Layer], outputs: tuple[int, ...], trailing: tuple[str, 
     places = {index: place for place, index in enumerate(kept)}
     for index in kept:
         layers[index].inputs = [Edge(places[edge.source], edge.trail) for edge in layers[index].inputs]
-    return Layout([layers[index] for index in kept], outputs, trailing)
+    return Layout([layers[index] for index in kept], outputs)
 
 
 def _taken(node: Node) -> tuple[str, ...]:

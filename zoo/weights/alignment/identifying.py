@@ -12,6 +12,7 @@ from zoo.errors import ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec, merge, of_classes, parse
 from zoo.weights.alignment.canonical import canonical
+from zoo.weights.alignment.endings import cut
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.layers import Layout
 from zoo.weights.alignment.matching import LEVELS, matches
@@ -105,6 +106,9 @@ def _level(model: Model, graph: Graph, file: Layout, weights: Counter[int], path
     run = traced(model, port_of(model, graph, path).size)
     if run.graph is None:
         return None
+    end = cut(graph, run.graph, path)
+    if end.graph.outputs != graph.outputs:
+        file = canonical(end.graph, path)
     ours = canonical(run.graph, path)
     told = {held.constant.parameter for layer in ours.layers for held in layer.slots.values()}
     state = model.state_dict(keep_vars=True)

@@ -158,12 +158,10 @@ class Layout:
     Attributes:
         layers: the layers; the first is the input, the last ones are the outputs.
         outputs: which outputs of the graph these are; what depends on sizes alone is none of them.
-        trailing: the last word before each output, ``"Softmax"``, or nothing.
     """
 
     layers: Sequence[Layer]
     outputs: tuple[int, ...]
-    trailing: tuple[str, ...]
 
     def consumers(self) -> Mapping[int, list[tuple[int, int]]]:
         """Return, for each layer, which layers take what it gives, and as which input."""

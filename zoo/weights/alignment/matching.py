@@ -105,7 +105,7 @@ def _forward(layout: Layout, level: Level, table: _Colours) -> list[int]:
         before: list[object] = [(colours[edge.source], edge.trail if level.trails else ()) for edge in layer.inputs]
         which = outputs if layer.kind == "output" else 0
         outputs += layer.kind == "output"
-        if layer.kind == "output":  # a softmax behind the end is no difference
+        if layer.kind == "output":  # how the two end is for the proof to tell
             before = [each[:1] for each in before if isinstance(each, tuple)]
         label = _label(layer, level) if layer.kind != "output" else ("output", which)
         colours.append(table.of((label, tuple(before if layer.ordered else sorted(before, key=repr)))))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from zoo.errors import AlignmentError
 from zoo.model import Model
+from zoo.weights.alignment.endings import Cut
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.port import InputPort
 from zoo.weights.alignment.target import Target
@@ -24,13 +25,6 @@ from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.verification.apart import outputs_apart
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
-
-FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "Softmax": lambda x: x.softmax(1),
-    "LogSoftmax": lambda x: x.log_softmax(1),
-    "Sigmoid": torch.sigmoid,
-}
-"""What a file may do behind the end of the model, and the model is made to do for the comparison."""
 
 _AT_REST = 1 << 30
 """How many bytes a process may take for Python, onnxruntime and its threads."""
@@ -48,9 +42,6 @@ _SMALL = 1 << 20
 
 _LOOSEST = 0.1
 """A model that rounds so much that more than this would do proves nothing by agreeing."""
-
-_SATURATED = 1 - 1e-3
-"""A softmax beyond this, or a sigmoid that nowhere is below, hides what is before it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ def seed_of(path: Path, given: Mapping[str, torch.Tensor], graph: Graph) -> int:
 
 
 def observe(
-    path: Path, port: InputPort, which: Sequence[int], given: Mapping[str, torch.Tensor], graph: Graph, goal: Target
+    path: Path, port: InputPort, which: Sequence[int], given: Mapping[str, torch.Tensor], end: Cut, goal: Target
 ) -> Observed:
     """Run a stranger's file by onnxruntime on random numbers and on an image made by code.
 
@@ -105,16 +96,16 @@ def observe(
     Args:
         path: the file, which was looked through before.
         port: what it takes.
-        which: the outputs to keep.
+        which: the outputs to keep, of those that its graph has where it ends as the model does.
         given: its initializers.
-        graph: its graph.
+        end: its graph, and where it ends.
         goal: what the model makes for one sample, and how much work that is.
 
     Raises:
         AlignmentError: onnxruntime does not run it, or it gives numbers that are not finite.
     """
-    weights = _held_bytes(given, graph)
-    kinds = probes(port.channels, port.size, None, seed_of(path, given, graph), batches=(1,))
+    weights = _held_bytes(given, end.graph)
+    kinds = probes(port.channels, port.size, None, seed_of(path, given, end.graph), batches=(1,))
     both = torch.cat([kinds["random"][0], kinds["images"][0]])
     count = port.shape[0] if port.shape and port.shape[0] is not None else len(both) + 1  # the first one once more
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
@@ -125,13 +116,14 @@ def observe(
         found = outputs_apart(
             path,
             batches,
+            names=[end.graph.outputs[index] for index in which],
+            added=end.added,
             memory=_AT_REST + 4 * weights + _ROOM * made,
             output=_SMALL + len(batches) * made,
             seconds=_STARTED + (weights + samples * (goal.products + 8 * goal.activations)) // _SLOWEST,
         )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
-    found = [[each[index] for index in which] for each in found]
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
     if count > len(both) and all(each.dim() and len(each) == count for each in outputs):
         _refuse_unlike(outputs, len(both), path)
@@ -154,16 +146,13 @@ def _refuse_unlike(outputs: Sequence[torch.Tensor], samples: int, path: Path) ->
             raise AlignmentError(path, "cannot be proven: it gives something else for the same input in one batch")
 
 
-def prove(
-    model: Model, observed: Observed, which: Sequence[int], trailing: Sequence[str], path: Path
-) -> list[OutputParity]:
+def prove(model: Model, observed: Observed, which: Sequence[int], path: Path) -> list[OutputParity]:
     """Compare what a model computes with what a file gave.
 
     Args:
         model: the model, around the tensors of the file.
         observed: what the file gave.
         which: the outputs of the model that it is to be compared with.
-        trailing: for each output, what the file does behind the end of the model, or nothing.
         path: the file, for errors.
 
     Returns:
@@ -172,15 +161,10 @@ def prove(
     Raises:
         AlignmentError: they cannot be compared.
     """
-    finished = _Finished(model, which, trailing, [tuple(each.shape) for each in observed.outputs])
-    for word, output in zip(trailing, observed.outputs, strict=True):
-        saturated = output.max() if word == "Softmax" else output.min() if word == "Sigmoid" else torch.zeros(())
-        if float(saturated) > _SATURATED:
-            told = f"cannot be proven: it ends in a {word.lower()}, which is saturated on every input"
-            raise AlignmentError(path, told)
+    chosen = _Chosen(model, which, [tuple(each.shape) for each in observed.outputs])
     try:
         found = compare_outputs(
-            finished,
+            chosen,
             {"onnxruntime": lambda _: observed.outputs},
             {"random numbers and an image": [observed.batch]},
             [],
@@ -195,24 +179,16 @@ def prove(
     return found
 
 
-def _finished(output: torch.Tensor, word: str) -> torch.Tensor:
-    return FINISHES[word](output) if word in FINISHES else output
+class _Chosen(nn.Module):
+    """A model that gives some of its outputs, in the shapes that a file gives them."""
 
-
-class _Finished(nn.Module):
-    """A model that ends as a file does."""
-
-    def __init__(
-        self, model: Model, which: Sequence[int], trailing: Sequence[str], shapes: Sequence[tuple[int, ...]]
-    ) -> None:
+    def __init__(self, model: Model, which: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
-        self.model, self.which, self.trailing, self.shapes = model, which, tuple(trailing), tuple(shapes)
+        self.model, self.which, self.shapes = model, which, tuple(shapes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [each for each in tree_leaves(self.model(x)) if isinstance(each, torch.Tensor)]
-        leaves = [leaves[index] for index in self.which]
-        made = [_finished(leaf, word) for word, leaf in zip(self.trailing, leaves, strict=True)]
         return tuple(
-            each.reshape(shape) if each.numel() == torch.Size(shape).numel() else each
-            for each, shape in zip(made, self.shapes, strict=True)
+            leaf.reshape(shape) if leaf.numel() == torch.Size(shape).numel() else leaf
+            for leaf, shape in zip((leaves[index] for index in self.which), self.shapes, strict=True)
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from zoo.errors import AlignmentError, ZooError
 from zoo.model import Model
 from zoo.spec import ParsedSpec
+from zoo.weights.alignment.endings import cut
 from zoo.weights.alignment.port import port_of
 from zoo.weights.alignment.proof import observe, prove
 from zoo.weights.alignment.reading import read_graph
@@ -61,11 +62,12 @@ def _run(
     goal = target_of(skeleton, port.size, path)
     refuse_unsafe(graph, goal.graph, sum(tensor.numel() for tensor in given.values()), path)
     refuse_growing(graph, goal.graph, path)
-    every = range(len(graph.outputs))
-    observed = observe(path, port, every, given, graph, goal)
+    end = cut(graph, goal.graph, path)
+    every = range(len(end.graph.outputs))
+    observed = observe(path, port, every, given, end, goal)
     if not observed.varies:
         raise AlignmentError(path, "gives the same for every input that was tried, which proves nothing")
-    outputs = prove(rebuild(parsed, checkpoint, path), observed, every, [""] * len(every), path)
+    outputs = prove(rebuild(parsed, checkpoint, path), observed, every, path)
     worst = max(outputs, key=lambda each: each.error / each.limit if each.error == each.error else float("inf"))
     if not worst.holds:
         raise AlignmentError(
@@ -73,12 +75,14 @@ def _run(
             f"computes something else than the model with these tensors: {worst.error:.2g} apart on {worst.inputs}, "
             f"{worst.limit:.2g} would do",
         )
-    ran = f"onnxruntime on the file and the model agree on {worst.inputs} of {'×'.join(map(str, port.size))}"
+    ran = (
+        f"onnxruntime on the file{end.before} and the model agree on {worst.inputs} of {'×'.join(map(str, port.size))}"
+    )
     proofs = (
         Proof("each tensor of the file has the name and the shape of one of the model's, and none is left over"),
         Proof(f"{ran}, as closely as a run in float64 tells", True, worst.error, worst.limit),
     )
-    uncertain = (f"its graph was not laid beside the model's: it {_told(why)}",)
+    uncertain = (f"its graph was not laid beside the model's: it {_told(why)}", *end.notes)
     return MigrationReport(str(path), "onnx", len(given), target, proofs=proofs, uncertain=uncertain)
 
 

@@ -21,7 +21,14 @@ MAX_SECONDS = 600
 
 
 def outputs_apart(
-    path: Path, batches: Sequence[torch.Tensor], *, memory: int, output: int, seconds: int
+    path: Path,
+    batches: Sequence[torch.Tensor],
+    *,
+    names: Sequence[str] = (),
+    added: Sequence[str] = (),
+    memory: int,
+    output: int,
+    seconds: int,
 ) -> list[list[torch.Tensor]]:
     """Run an ONNX file by onnxruntime on the CPU, the graph as it is written, in another process.
 
@@ -31,12 +38,14 @@ def outputs_apart(
     Args:
         path: the file.
         batches: inputs.
+        names: what it is to give, by name; its own outputs unless given.
+        added: those of them that are no outputs of the file, but values within its graph.
         memory: how many bytes the process may take; it is held to that where the system can: not on Windows.
         output: how many bytes all outputs together may have.
         seconds: how long processors may compute for it, all together; held to that where the system can.
 
     Returns:
-        For each batch the outputs.
+        For each batch the outputs, in the order of ``names``.
 
     Raises:
         RunError: onnxruntime does not open or not run it, or not within the bounds.
@@ -54,6 +63,8 @@ def outputs_apart(
         "output": output,
         "seconds": seconds,
         "batches": len(batches),
+        "names": list(names),
+        "added": list(added),
     }
     stream = BytesIO()
     stream.write(json.dumps(request).encode() + b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,7 +14,6 @@ from torch import nn
 from zoo.errors import TensorMismatchError, ZooError
 from zoo.model import Model
 from zoo.spec import Source
-from zoo.weights.alignment.proof import FINISHES
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.files import model_of
@@ -217,13 +216,21 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
     return found
 
 
+_FINISHES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "Softmax": lambda x: x.softmax(1),
+    "LogSoftmax": lambda x: x.log_softmax(1),
+    "Sigmoid": torch.sigmoid,
+}
+"""What the model of a graph is made to do behind its end where the graph does."""
+
+
 def _ending_alike(model: Model) -> Model:
     """Make a model of a graph end as that does, so that others are compared with the graph, not with logits."""
     alignment = model.migration.alignment if model.migration is not None else None
     for word in alignment.endings if alignment is not None else ():
-        if word in FINISHES:
+        if word in _FINISHES:
 
-            def end(_module: nn.Module, _inputs: object, output: Any, finish: Any = FINISHES[word]) -> Any:
+            def end(_module: nn.Module, _inputs: object, output: Any, finish: Any = _FINISHES[word]) -> Any:
                 return finish(output) if isinstance(output, torch.Tensor) else output
 
             model.register_forward_hook(end)
