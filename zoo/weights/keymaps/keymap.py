@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from registry import Entry, RegistryError
 from registry.names import canonical
 from zoo import kinds
 from zoo.builder import assemble
@@ -19,9 +18,9 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.layouts import Permute, Reshape, Side
-from zoo.weights.keymaps.patterns import shared_key
 from zoo.weights.keymaps.plan import KeyProblem, Plan, Step, apply_plan, make_plan, told, unlike
 from zoo.weights.keymaps.rules import Constant, Default, Join, NoCounterpart, Rename, Rule, Split
+from zoo.weights.keymaps.table import Table, composed
 
 __all__ = [
     "Constant",
@@ -40,76 +39,6 @@ __all__ = [
     "Step",
     "Table",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """The rules for the models that are composed of certain components.
-
-    Attributes:
-        backbone: the name of a component, as a spec would have it: ``"resnet_lite"``, ``"acme-zoo:tiny"``.
-        neck: the same; None for models that have none.
-        bottleneck: the same.
-        head: the same.
-        parameters: what the spec has to say of them besides, ``{"backbone.stem": "video"}``, as JSON has it.
-        rules: what becomes what; for each key there has to be exactly one.
-
-    Raises:
-        RuleError: there are no rules, or two claim one key.
-    """
-
-    backbone: str
-    neck: str | None = None
-    bottleneck: str | None = None
-    head: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    rules: tuple[Rule, ...]
-
-    def __post_init__(self) -> None:
-        for kind in kinds.PARTS:
-            name = getattr(self, kind)
-            if not isinstance(name, str) and (name is not None or kind == "backbone"):
-                raise RuleError("Table", f"{kind} is {name!r}; expected the name of a component")
-        for path in self.parameters:
-            kind, _, name = path.partition(".")
-            if not name or self.composition.get(kind) is None:
-                raise RuleError(
-                    "Table", f"parameters has {path!r}; expected a part of it and a parameter, 'backbone.stem'"
-                )
-        if not isinstance(self.rules, tuple) or not self.rules or not all(isinstance(r, Rule) for r in self.rules):
-            raise RuleError(str(self), f"rules is {self.rules!r}; expected a tuple of rules, one at least")
-        sides: tuple[Side, ...] = ("theirs", "ours")
-        for side in sides:
-            for fills in (False, True):
-                _refuse_shared_keys([rule for rule in self.rules if rule.fills is fills], side)
-
-    @property
-    def composition(self) -> dict[str, str | None]:
-        """The component of each part, None for a part that is not there."""
-        return {kind: getattr(self, kind) for kind in kinds.PARTS}
-
-    @property
-    def one_way(self) -> tuple[Rule, ...]:
-        """The rules that have no way back, each with its reason as ``one_way``."""
-        return tuple(rule for rule in self.rules if rule.one_way)
-
-    def speaks_of(self, parsed: ParsedSpec, besides: Collection[str] = ()) -> bool:
-        """Tell whether a checked spec is composed of these components, whatever it calls them, with the parameters.
-
-        Args:
-            parsed: the checked spec.
-            besides: parts that may be others.
-        """
-        entries = {part.kind: part.entry for part in parsed.parts}
-        said = {f"{part.kind}.{name}": value for part in parsed.parts for name, value in part.arguments.json.items()}
-        components = {kind: name for kind, name in self.composition.items() if kind not in besides}
-        wanted = {path: value for path, value in self.parameters.items() if path.partition(".")[0] in components}
-        composed = all(_is_entry(kind, name, entries.get(kind)) for kind, name in components.items())
-        return composed and all(path in said and said[path] == value for path, value in wanted.items())
-
-    def __str__(self) -> str:
-        said = " and ".join(f"{path}={value!r}" for path, value in self.parameters.items())
-        return _composed(self.composition) + (f", with {said}" if said else "")
 
 
 @dataclass(frozen=True)
@@ -156,7 +85,7 @@ class Keymap:
         if speaking:
             return max(speaking, key=lambda table: len(table.parameters))
         types = {part.kind: part.type for part in parsed.parts}
-        found = _composed({kind: types.get(kind) for kind in kinds.PARTS})
+        found = composed({kind: types.get(kind) for kind in kinds.PARTS})
         known = "".join(f"\n  {table}" for table in self.tables)
         raise KeymapError(self.library, f"the model is {found}; there are tables for:{known}")
 
@@ -253,28 +182,5 @@ def refuse_keymap(checkpoint: Checkpoint, keymap: str, path: Path) -> None:
         raise KeymapError(keymap, "zoo wrote this file, so it has our names; leave keymap= out", path=path)
 
 
-def _is_entry(kind: str, name: str | None, entry: Entry | None) -> bool:
-    if name is None or entry is None:
-        return name is None and entry is None
-    registry = kinds.COMPONENTS[kind]
-    try:
-        return registry.resolve(name)[0] == entry
-    except RegistryError:  # a table may speak of what is not installed here
-        return False
-
-
-def _refuse_shared_keys(rules: Sequence[Rule], side: Side) -> None:
-    patterns = [(rule, pattern) for rule in rules for pattern in rule.patterns(side)]
-    for (one, left), (other, right) in combinations(patterns, 2):
-        key = shared_key(left, right)
-        if key is not None:
-            where = "twice" if one is other else f"as does {one}"
-            raise RuleError(str(other), f"it claims the key {key!r} of {side} {where}; a key can have one rule alone")
-
-
 def _folded(table: Table) -> tuple[str, ...]:
     return tuple(canonical(name or "") for name in table.composition.values())
-
-
-def _composed(composition: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{kind} {name}" for kind, name in composition.items() if name is not None)
