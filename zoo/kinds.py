@@ -68,6 +68,10 @@ class Namespace(Protocol):
     Registered in ``zoo.providers`` under the name of the namespace. Both methods may import the library; nothing is
     asked of them before a spec or a pattern names the namespace.
 
+    One whose checkpoints are to come home by the library's own names has besides a method ``whole(kind, name)``. It
+    returns the library's model as its checkpoints have it, classifier included, on the default device, in each form
+    that they come in: with a classifier, and without.
+
     Attributes:
         distribution: the installed distribution that the models come from, for the lock.
     """

@@ -38,6 +38,12 @@ class _Timm:
             raise UnknownNameError(kind, f"timm:{name}", (), nearest(name, known), f"; timm has {len(known)}")
         return _backbone(name)
 
+    def whole(self, kind: str, name: str) -> Sequence[nn.Module]:
+        """Return timm's own model with its classifier, and without."""
+        import timm
+
+        return [timm.create_model(name, pretrained=False), timm.create_model(name, pretrained=False, num_classes=0)]
+
 
 TIMM = _Timm()
 """What the entry point names."""

@@ -52,6 +52,11 @@ class _Torchvision:
             raise UnknownNameError(kind, f"torchvision:{name}", known, nearest(name, known))
         return _backbone(name)
 
+    def whole(self, kind: str, name: str) -> Sequence[nn.Module]:
+        """Return torchvision's own model, and for one that has classifiers on its way, that without them."""
+        size = made_for(name)[1]
+        return [_fresh(name, size, aux=aux) for aux in ((True, False) if family(name) in _TWO_STARTS else (False,))]
+
 
 TORCHVISION = _Torchvision()
 """What the entry point names."""
@@ -148,7 +153,9 @@ def family(name: str) -> str:
     return str(get_model_builder(name).__module__).rpartition(".")[2]
 
 
-def _fresh(name: str, size: tuple[int, ...], *, initialise: bool = False, num_classes: int = 1) -> nn.Module:
+def _fresh(
+    name: str, size: tuple[int, ...], *, initialise: bool = False, num_classes: int = 1, aux: bool = False
+) -> nn.Module:
     from contextlib import ExitStack
 
     import torch
@@ -160,7 +167,7 @@ def _fresh(name: str, size: tuple[int, ...], *, initialise: bool = False, num_cl
         called, given = _FIXED_SIZE[stands_in]
         options[called] = given(size)
     if stands_in in _TWO_STARTS:
-        options |= {"init_weights": initialise, "aux_logits": False}
+        options |= {"init_weights": initialise, "aux_logits": aux}
     meta = torch.get_default_device().type == "meta"
     with ExitStack() as stack:
         if meta:  # RegNet computes its widths with tensors, which need values: only parameters go to the meta device

@@ -201,15 +201,15 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
 
 def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
-    monkeypatch.setattr(torchvision.models, "list_models", lambda: ["mobilenet_v3_small", "googlenet", "alexnet"])
+    monkeypatch.setattr(torchvision.models, "list_models", lambda **_: ["mobilenet_v3_small", "googlenet", "alexnet"])
     state = timm.create_model("mobilenetv3_small_050", num_classes=7, in_chans=1).state_dict()
     path = saved({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
     assert not zoo.identify(path).fits
     (fit,) = zoo.identify(path, libraries=True).fits
     assert (fit.model, fit.prefixes) == ("timm:mobilenetv3_small_050", ("model.",))
-    assert fit.call == "timm.create_model('mobilenetv3_small_050', in_chans=1, num_classes=7)"
-    other = eval(fit.call, {"timm": timm})  # what it says is to be typed
-    assert other.load_state_dict(state, strict=True)
+    assert fit.changes == {"model": {"in_chans": 1, "num_classes": 7}}
+    other = eval(fit.call, {"zoo": zoo})  # what it says is to be typed
+    assert other.state_dict()["backbone.network.conv_stem.weight"].equal(state["conv_stem.weight"])
     assert "--libraries" not in str(zoo.identify(saved({"a.b": torch.zeros(2, 2)}, tmp_path / "c.pth"), libraries=True))
     with torch.device("meta"):
         theirs = torchvision.models.googlenet(init_weights=False)
@@ -219,7 +219,7 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     path = saved(torchvision.models.alexnet(num_classes=3).state_dict(), tmp_path / "b.pth")
     done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
     assert done.exit_code == 0
-    assert "torchvision.models.get_model('alexnet', num_classes=3)" in done.output
+    assert f"zoo.load('{path}', spec={{'backbone': 'torchvision:alexnet'}})" in done.output
 
 
 def test_a_graph_of_others_is_told_from_the_graph(tmp_path: Path) -> None:

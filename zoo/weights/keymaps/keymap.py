@@ -18,6 +18,7 @@ from zoo.model import Model
 from zoo.spec import ParsedSpec, Source, opened, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.layouts import Permute, Reshape, Side
+from zoo.weights.keymaps.library import library_table
 from zoo.weights.keymaps.plan import KeyProblem, Plan, Step, apply_plan, make_plan, told, unlike
 from zoo.weights.keymaps.rules import Constant, Default, Join, NoCounterpart, Rename, Rule, Split
 from zoo.weights.keymaps.table import Table, composed
@@ -78,12 +79,17 @@ class Keymap:
     def table_for(self, parsed: ParsedSpec) -> Table:
         """Return the table that speaks of the models of a checked spec.
 
+        For a backbone of the library itself, ``timm:resnet50d``, that is read off its model and ours.
+
         Raises:
             KeymapError: there is none.
         """
         speaking = [table for table in self.tables if table.speaks_of(parsed)]
         if speaking:
             return max(speaking, key=lambda table: len(table.parameters))
+        of_library = library_table(parsed)
+        if of_library is not None and canonical(of_library[0]) == canonical(self.library):
+            return of_library[1]
         types = {part.kind: part.type for part in parsed.parts}
         found = composed({kind: types.get(kind) for kind in kinds.PARTS})
         known = "".join(f"\n  {table}" for table in self.tables)

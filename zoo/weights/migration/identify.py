@@ -95,7 +95,7 @@ def identify(path: str | PathLike[str], *, within: str | None = None, libraries:
     if told_by_graph(path, None) and not fits:
         fits = list(_of_graph(path, checkpoint, models))
     if libraries:
-        fits += _theirs(shapes)
+        fits += _theirs(shapes, path, within)
     if fits:
         return Identification(*about, tuple(fits), (), libraries=libraries)
     readings.sort(key=lambda reading: reading.unread)
@@ -171,12 +171,13 @@ def _of_graph(path: Path, checkpoint: Checkpoint, models: Mapping[str, ParsedSpe
         yield Fit(name, spec, changes, "", (), (), call, graph=LEVELS[level].told)
 
 
-def _theirs(shapes: Mapping[str, torch.Tensor]) -> Iterator[Fit]:
+def _theirs(shapes: Mapping[str, torch.Tensor], path: Path, within: str | None) -> Iterator[Fit]:
     variants = [(each, {shown: shapes[n] for n, shown in each.names.items()}) for each in peelings(shapes)]
     for found in in_libraries(variants):
         library = found.name.partition(":")[0]
         changes = {"model": found.changes} if found.changes else {}
-        yield Fit(found.name, {}, changes, library, found.peeled.prefixes, (), found.call)
+        call = found.call if found.spec is None else _load(path, found.spec, within)
+        yield Fit(found.name, found.spec or {}, changes, library, found.peeled.prefixes, (), call)
 
 
 @dataclass(frozen=True)
@@ -327,18 +328,21 @@ def _best(fits: Sequence[Fit]) -> list[Fit]:
 def _call(
     path: Path, name: str, spec: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]], within: str | None
 ) -> str:
-    where = f", within={within!r}" if within is not None else ""
-    if not name:
-        return f"zoo.load({str(path)!r}, spec={_short(spec)!r}{where})"
-    if not changes:
-        return f"zoo.load({str(path)!r}, spec={name!r}{where})"
+    if not name or not changes:
+        return _load(path, name or _short(spec), within)
     shown = dict(changes)
     told = ""
     if "aux" in shown:  # all heads have one number of classes, or nearly always
         told = f"num_classes={spec['head']['num_classes']}, "
         shown = {part: own for part, own in shown.items() if part not in ("aux", "head")}
     told = (told + ", ".join(f"{part}={dict(own)!r}" for part, own in shown.items())).removesuffix(", ")
+    where = f", within={within!r}" if within is not None else ""
     return f"zoo.build({name!r}, weights={str(path)!r}{where}, {told})"
+
+
+def _load(path: Path, spec: str | Mapping[str, Any], within: str | None) -> str:
+    where = f", within={within!r}" if within is not None else ""
+    return f"zoo.load({str(path)!r}, spec={spec!r}{where})"
 
 
 def _short(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.errors import ZooError
+from zoo.spec import parse
+from zoo.weights.keymaps.library import library_table
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
 
@@ -28,13 +31,15 @@ class Theirs:
         name: ``"timm:convnext_tiny"``.
         changes: what it is made with otherwise than by itself: ``{"num_classes": 10}``.
         peeled: what was taken off the names.
-        call: how to have it.
+        call: how to have it from its library.
+        spec: that of its backbone here; None if it is none.
     """
 
     name: str
     changes: dict[str, Any]
     peeled: Peeled
     call: str
+    spec: dict[str, Any] | None = None
 
 
 def in_libraries(variants: Iterable[tuple[Peeled, Given]]) -> Iterator[Theirs]:
@@ -51,7 +56,7 @@ def in_libraries(variants: Iterable[tuple[Peeled, Given]]) -> Iterator[Theirs]:
                 changes = candidate.fitting(given) if found < _ENOUGH else None
                 if changes is not None:
                     found += 1
-                    yield Theirs(candidate.name, changes, peeled, candidate.call(changes))
+                    yield Theirs(candidate.name, changes, peeled, candidate.call(changes), candidate.spec(changes))
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,15 @@ class _Candidate:
     def call(self, changes: Mapping[str, Any]) -> str:
         told = "".join(f", {key}={value}" for key, value in changes.items())
         return f"{self.function}({self.name.partition(':')[2]!r}{told})"
+
+    def spec(self, changes: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the spec of its backbone, if that takes its tensors by the names of the library."""
+        channels = {"input": {"channels": changes["in_chans"]}} if "in_chans" in changes else {}
+        try:
+            spec = {**channels, "backbone": self.name}
+            return spec if library_table(parse(spec)) is not None else None
+        except ZooError:
+            return None
 
     def fitting(self, given: Given) -> dict[str, Any] | None:
         """Return what the model is to be made with to have these tensors, or None if it cannot be."""

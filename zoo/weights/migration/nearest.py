@@ -90,9 +90,9 @@ class Nearest:
         return f"zoo.build(…, {told}) takes the rest from it, with a new {' and a new '.join(parts)}"
 
     def lacking(self, expected: Tensors) -> tuple[str, ...]:
-        """Return the parts of a model that this reading lacks something of; none if the trunk is one of them."""
+        """Return the parts of a model that this reading lacks something of; none if the backbone is one of them."""
         parts = dict.fromkeys(name.partition(".")[0] for name in self._lacking(expected))
-        return () if parts.keys() & _TRUNK else tuple(parts)
+        return () if "backbone" in parts else tuple(parts)
 
     def _lacking(self, expected: Tensors) -> list[str]:
         ours = self.ours

@@ -16,8 +16,9 @@ from zoo.messages import some
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.keymaps.keymap import Table
+from zoo.weights.keymaps.library import library_table
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
+from zoo.weights.keymaps.table import Table
 from zoo.weights.migration.nearest import Nearest, Tables, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
 from zoo.weights.migration.unwrapping import Peeled, peelings
@@ -187,7 +188,10 @@ def _tables(
             return [((keymap,), table) for table in _speaking(kinds.keymaps.get(keymap), parsed, anew)], ()
         except KeymapError as error:
             raise KeymapError(error.keymap, error.reason, error.problems, path) from error
+    of_library = library_table(parsed)
     found: list[tuple[tuple[str, ...], Table]] = []
+    if of_library is not None and of_library[0] not in kinds.keymaps:
+        found.append(((of_library[0],), of_library[1]))
     untried = []
     for name in kinds.keymaps.names():
         tables: Sequence[Table] = ()
