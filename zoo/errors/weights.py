@@ -63,6 +63,22 @@ class UnsafeFileError(WeightsError):
         super().__init__(path, f"refused, and nothing in it was run: {reason}")
 
 
+class RunawayGraphError(WeightsError):
+    """An ONNX file made onnxruntime crash, or take far more than its model can need; a process of its own was ended.
+
+    Attributes:
+        reason: what onnxruntime did.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            path,
+            f"onnxruntime {reason}; it ran in a process of its own, and nothing else was harmed. Unless you know who "
+            "wrote this file, run it nowhere else; its tensors can be read without it: zoo.load, zoo convert",
+        )
+
+
 class StalePairError(WeightsError):
     """A graph and the safetensors file that holds its weights were not written together.
 

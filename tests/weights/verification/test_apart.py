@@ -14,11 +14,14 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import zoo
+from zoo.errors import RunawayGraphError
 from zoo.weights.verification import apart, onnxrun
-from zoo.weights.verification.apart import outputs_apart
-from zoo.weights.verification.outputs import RunError, in_onnxruntime
+from zoo.weights.verification.apart import in_onnxruntime, outputs_apart
+from zoo.weights.verification.bounds import Bounds, Work, bounds_for, work_of
+from zoo.weights.verification.outputs import RunError, in_torch
 
 GIB = 1 << 30
+BOUNDS = Bounds(memory=GIB, output=1 << 20, seconds=20)
 node = helper.make_node
 
 
@@ -34,36 +37,69 @@ def written(nodes: Sequence[NodeProto], path: Path, **held: np.ndarray) -> Path:
     return path
 
 
-def test_the_outputs_are_those_of_a_run_in_this_process(tmp_path: Path) -> None:
-    path = zoo.save(zoo.build("lenet", weights="digits"), tmp_path / "x.onnx")
-    batches = [torch.randn(2, 1, 32, 32).double(), torch.randn(1, 1, 32, 32).double()]
-    found = outputs_apart(path, batches, memory=GIB, output=1 << 20, seconds=20)
-    assert [[tuple(each.shape) for each in outputs] for outputs in found] == [[(2, 10)], [(1, 10)]]
-    for batch, outputs in zip(batches, found, strict=True):
-        assert torch.allclose(outputs[0], in_onnxruntime(path)(batch)[0], atol=1e-5)
-
-
-def test_a_graph_that_wants_more_memory_than_it_may_have_is_stopped(tmp_path: Path) -> None:
-    tall, wide = np.ones((1 << 15, 1), "float32"), np.ones((1, 1 << 15), "float32")  # 4 GiB together
+def vast(path: Path) -> Path:
+    """Write a graph that makes 4 GiB of two small rows of ones."""
+    tall, wide = np.ones((1 << 15, 1), "float32"), np.ones((1, 1 << 15), "float32")
     nodes = [
         node("Add", ["tall", "wide"], ["vast"]),
         node("ReduceMax", ["vast"], ["m"]),
         node("Add", ["x", "m"], ["y"]),
     ]
-    path = written(nodes, tmp_path / "x.onnx", tall=tall, wide=wide)
-    with pytest.raises(RunError, match=r"x\.onnx: .*alloc"):
-        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    return written(nodes, path, tall=tall, wide=wide)
+
+
+def endless(path: Path) -> Path:
+    """Write a graph that computes 10¹¹ sines, and holds no more than 16 million of them at a time."""
+    nodes = [node("Add", ["tall", "wide"], ["s0"])]
+    nodes += [node("Sin", [f"s{i}"], [f"s{i + 1}"]) for i in range(10_000)]
+    nodes += [node("ReduceMax", ["s10000"], ["m"]), node("Add", ["x", "m"], ["y"])]
+    tall, wide = np.ones((1 << 12, 1), "float32"), np.ones((1, 1 << 12), "float32")
+    return written(nodes, path, tall=tall, wide=wide)
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_the_outputs_are_those_of_the_model(optimised: bool, tmp_path: Path) -> None:
+    model = zoo.build("lenet", weights="digits")
+    path = zoo.save(model, tmp_path / "x.onnx")
+    batches = [torch.randn(2, 1, 32, 32).double(), torch.randn(1, 1, 32, 32).double()]
+    found = outputs_apart(path, batches, BOUNDS, optimised=optimised)
+    assert [[tuple(each.shape) for each in outputs] for outputs in found] == [[(2, 10)], [(1, 10)]]
+    for batch, outputs in zip(batches, found, strict=True):
+        assert torch.allclose(outputs[0], in_torch(model)(batch)[0], atol=1e-5)
+
+
+def test_a_run_of_all_batches_is_asked_for_one_of_them_at_a_time(tmp_path: Path) -> None:
+    path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
+    batches = [torch.full((n, 4), float(n)).double() for n in (1, 2, 3)]
+    run = in_onnxruntime(path, batches, Work(4, 0), path.stat().st_size)
+    for batch in reversed(batches):
+        assert torch.equal(run(batch)[0], -batch.float())
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_a_graph_that_wants_more_memory_than_it_may_have_is_stopped(optimised: bool, tmp_path: Path) -> None:
+    with pytest.raises(RunawayGraphError, match=r"x\.onnx: onnxruntime wants more than 1,024 MB of memory \(.*lloc"):
+        outputs_apart(vast(tmp_path / "x.onnx"), [torch.ones(1, 4)], BOUNDS, optimised=optimised)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not bound the processor time of a process")
 def test_a_graph_that_computes_on_and_on_is_stopped(tmp_path: Path) -> None:
-    nodes = [node("Add", ["tall", "wide"], ["s0"])]  # small enough to be held, and then 10¹¹ sines of it
-    nodes += [node("Sin", [f"s{i}"], [f"s{i + 1}"]) for i in range(10_000)]
-    nodes += [node("ReduceMax", ["s10000"], ["m"]), node("Add", ["x", "m"], ["y"])]
-    tall, wide = np.ones((1 << 12, 1), "float32"), np.ones((1, 1 << 12), "float32")
-    path = written(nodes, tmp_path / "x.onnx", tall=tall, wide=wide)
-    with pytest.raises(RunError, match=r"computes far longer for .*x\.onnx than the model takes, more than 2 s"):
-        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=2)
+    with pytest.raises(RunawayGraphError, match=r"x\.onnx: onnxruntime computes far longer than .*, more than 2 s"):
+        outputs_apart(endless(tmp_path / "x.onnx"), [torch.ones(1, 4)], Bounds(GIB, 1 << 20, 2))
+
+
+def test_what_a_run_may_take_grows_with_what_the_model_does() -> None:
+    model, batch = zoo.build("lenet"), torch.zeros(2, 1, 32, 32).double()
+    products = zoo.plan("lenet").inference.multiply_adds
+    work = work_of(model, batch)
+    assert work.products == products
+    assert products / 100 < work.activations < products
+    one, two = (bounds_for(work, 1000, [batch] * n, optimised=False) for n in (1, 2))
+    assert two.output - one.output == one.output - (1 << 20) == 2 * 8 * work.activations
+    assert two.memory == one.memory  # one batch after the other
+    more = bounds_for(Work(work.activations, 10**9), 1000, [batch], optimised=True)
+    assert more.seconds == 20 + 20
+    assert more.memory == one.memory + 4 * 1000
 
 
 def test_what_lies_in_the_folder_that_one_is_in_is_not_imported(
@@ -73,7 +109,7 @@ def test_what_lies_in_the_folder_that_one_is_in_is_not_imported(
     path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")  # as in an interactive session
-    found = outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    found = outputs_apart(path, [torch.ones(1, 4)], BOUNDS)
     assert torch.equal(found[0][0], -torch.ones(1, 4))
 
 
@@ -82,7 +118,7 @@ def test_what_is_no_text_in_the_search_path_is_passed_over_as_python_does(
 ) -> None:
     path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
-    assert outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    assert outputs_apart(path, [torch.ones(1, 4)], BOUNDS)
 
 
 @pytest.mark.parametrize("executable", [None, ""])
@@ -91,40 +127,40 @@ def test_without_an_interpreter_it_is_said_that_there_is_none(
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(RunError, match="no Python interpreter here to start one"):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], BOUNDS)
 
 
 def test_a_path_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"whose path is not UTF-8: .*\\udcff\.onnx"):
-        outputs_apart(tmp_path / "\udcff.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+        outputs_apart(tmp_path / "\udcff.onnx", [torch.ones(1, 4)], BOUNDS)
 
 
 def test_outputs_beyond_what_was_expected_are_not_taken(tmp_path: Path) -> None:
     path = written([node("Add", ["x", "c"], ["y"])], tmp_path / "x.onnx", c=np.ones((1 << 16, 1), "float32"))
-    with pytest.raises(RunError, match="gives far more than the model does"):
-        outputs_apart(path, [torch.ones(1, 4)], memory=GIB, output=1 << 16, seconds=20)
+    with pytest.raises(RunawayGraphError, match="gives far more than the model does"):
+        outputs_apart(path, [torch.ones(1, 4)], Bounds(GIB, 1 << 16, 20))
 
 
 def test_a_file_that_is_none_is_told_as_onnxruntime_tells_it(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"\x08\x0anothing")
     with pytest.raises(RunError, match=r"onnxruntime does not run .*x\.onnx: InvalidProtobuf"):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], BOUNDS)
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "error", "told"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
-        ("raise SystemError('of the interpreter')", "SystemError: of the interpreter"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", RunawayGraphError, r"crashed on it \(.*SIGSEGV"),
+        ("raise SystemError('of the interpreter')", RunError, "SystemError: of the interpreter"),
     ],
 )
 def test_a_process_that_dies_is_an_error_that_says_how(
-    program: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dying.py").write_text(program)
     monkeypatch.setattr(onnxrun, "__file__", str(tmp_path / "dying.py"))
-    with pytest.raises(RunError, match=told):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    with pytest.raises(error, match=told):
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], BOUNDS)
 
 
 def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +169,7 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.setattr(onnxrun, "__file__", str(tmp_path / "endless.py"))
     monkeypatch.setattr(apart, "MAX_SECONDS", 3)
-    with pytest.raises(RunError, match=r"takes longer than 3 s for .*x\.onnx"):
-        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], memory=GIB, output=1 << 20, seconds=20)
+    with pytest.raises(RunawayGraphError, match=r"x\.onnx: onnxruntime takes longer for it than 3 s"):
+        outputs_apart(tmp_path / "x.onnx", [torch.ones(1, 4)], Bounds(GIB, 1 << 20, 2))
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

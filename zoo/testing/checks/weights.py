@@ -7,12 +7,15 @@ from pathlib import Path
 
 import torch
 
+from zoo.errors import RunawayGraphError
 from zoo.model import Model
 from zoo.testing.report import fail
 from zoo.testing.subject import Subject
 from zoo.testing.tensors import randomise, require_same, state_of, tensors_of
 from zoo.weights.files import load, save
-from zoo.weights.verification.outputs import RunError, compare_outputs, in_onnxruntime
+from zoo.weights.verification.apart import in_onnxruntime
+from zoo.weights.verification.bounds import work_of
+from zoo.weights.verification.outputs import RunError, compare_outputs
 
 _BATCH = 3
 
@@ -56,8 +59,9 @@ def _round_trip(subject: Subject, suffix: str) -> None:
 def _require_same_in_onnxruntime(subject: Subject, model: Model, file: Path) -> None:
     batches = [subject.input(batch=number).double() for number in (_BATCH, _BATCH + 2)]
     try:
-        found = compare_outputs(model, {"onnxruntime": in_onnxruntime(file, threads=1)}, {"inputs": batches}, ())
-    except RunError as error:
+        run = in_onnxruntime(file, batches, work_of(model, batches[0]), file.stat().st_size)
+        found = compare_outputs(model, {"onnxruntime": run}, {"inputs": batches}, ())
+    except (RunError, RunawayGraphError) as error:
         fail(f"out of an .onnx file, {error}")
     for output in found:
         if not output.holds:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from zoo.weights.onnx.ports import Shape
+
 MAX_NODES = 50_000
 """How many operators a graph may have."""
 
@@ -20,9 +22,6 @@ class Reference:
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Reference | None
 """What a node was given besides its inputs; None stands for a tensor or a graph, which are kept apart."""
-
-Shape = tuple[int | None, ...]
-"""The shape of an input or output; None is an axis of any length."""
 
 
 @dataclass(frozen=True)

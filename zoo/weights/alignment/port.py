@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from zoo.errors import AlignmentError
 from zoo.model import Model
-from zoo.weights.alignment.graph import Graph, Shape
+from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.safety import refuse_large_input
+from zoo.weights.onnx.ports import Shape
 
 
 class InputPort(NamedTuple):

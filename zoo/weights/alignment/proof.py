@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from zoo.errors import AlignmentError
+from zoo.errors import AlignmentError, RunawayGraphError
 from zoo.model import Model
 from zoo.weights.alignment.endings import Cut
 from zoo.weights.alignment.graph import Graph
@@ -23,22 +23,9 @@ from zoo.weights.alignment.port import InputPort
 from zoo.weights.alignment.target import Target
 from zoo.weights.fingerprint import fingerprint_of
 from zoo.weights.verification.apart import outputs_apart
+from zoo.weights.verification.bounds import Work, bounds_for
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
-
-_AT_REST = 1 << 30
-"""How many bytes a process may take for Python, onnxruntime and its threads."""
-
-_ROOM = 2
-"""How many times its activations onnxruntime may take: it unrolls the windows of convolutions of volumes."""
-
-_STARTED = 20
-"""In how many seconds onnxruntime is there and has read a graph, on any machine."""
-
-_SLOWEST = 10**8
-"""How many products, or bytes, it is sure to do in a second."""
-
-_SMALL = 1 << 20
 
 _LOOSEST = 0.1
 """A model that rounds so much that more than this would do proves nothing by agreeing."""
@@ -110,20 +97,15 @@ def observe(
     count = port.shape[0] if port.shape and port.shape[0] is not None else len(both) + 1  # the first one once more
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
-    samples = sum(len(each) for each in batches)
-    made = 8 * goal.activations * len(batches[0])
+    within = bounds_for(Work(goal.activations, goal.products), weights, batches, optimised=False)
     try:
         found = outputs_apart(
-            path,
-            batches,
-            names=[end.graph.outputs[index] for index in which],
-            added=end.added,
-            memory=_AT_REST + 4 * weights + _ROOM * made,
-            output=_SMALL + len(batches) * made,
-            seconds=_STARTED + (weights + samples * (goal.products + 8 * goal.activations)) // _SLOWEST,
+            path, batches, within, names=[end.graph.outputs[index] for index in which], added=end.added
         )
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
+    except RunawayGraphError as error:
+        raise AlignmentError(path, f"cannot be proven: onnxruntime {error.reason}") from error
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
     if count > len(both) and all(each.dim() and len(each) == count for each in outputs):
         _refuse_unlike(outputs, len(both), path)

@@ -17,8 +17,9 @@ import torch
 
 from zoo.errors import AlignmentError, FileFormatError
 from zoo.weights.alignment.functions import RESERVED, Function, inlined
-from zoo.weights.alignment.graph import MAX_NODES, Attribute, Constant, Graph, Node, Reference, Shape, holding
+from zoo.weights.alignment.graph import MAX_NODES, Attribute, Constant, Graph, Node, Reference, holding
 from zoo.weights.onnx.messages import Initializer, read_tensor
+from zoo.weights.onnx.ports import Shape, value_info
 from zoo.weights.onnx.reading import read_tensors
 from zoo.weights.onnx.wire import BYTES, FIXED32, VARINT, Field, Kinds, Wire
 from zoo.weights.sniff import likeness
@@ -46,10 +47,6 @@ _ATTRIBUTE: Kinds = {
     20: _NUMBER,
     21: _MESSAGE,
 }
-_VALUE: Kinds = {1: _MESSAGE, 2: _MESSAGE}
-_HOLDER: Kinds = {1: _MESSAGE}
-_TENSOR_TYPE: Kinds = {1: _NUMBER, 2: _MESSAGE}
-_DIM: Kinds = {1: _NUMBER, 2: _MESSAGE}
 _GRAPHS = "\0graph"
 _EMPTY: dict[int, Attribute] = {1: 0.0, 2: 0, 3: "", 6: (), 7: (), 8: ()}  # by AttributeType
 
@@ -159,7 +156,7 @@ def _walk(wire: Wire, path: Path) -> _Found:
         elif each.number == 5:
             found.outside |= read_tensor(wire, each).external is not None
         elif each.number in (11, 12):
-            name, shape = _value_info(wire, each)
+            name, shape = value_info(wire, each)
             (found.inputs if each.number == 11 else found.outputs)[name] = shape
     found.outside |= any(each.external is not None for each in found.held.values())
     return found
@@ -286,32 +283,6 @@ def _loose_text(wire: Wire, field: Field) -> str:
     if field.end - field.begin > 1000:
         return ""
     return wire.read(field.begin, field.end).decode(errors="replace")
-
-
-def _value_info(wire: Wire, message: Field) -> tuple[str, Shape]:
-    name, dims = "", []
-    for each in wire.fields(message.begin, message.end, _VALUE):
-        if each.number == 1:
-            name = wire.text(each)
-        elif each.number == 2:
-            for holder in wire.fields(each.begin, each.end, _HOLDER):
-                if holder.number == 1:
-                    dims = _dims(wire, holder)
-    return name, tuple(dims)
-
-
-def _dims(wire: Wire, message: Field) -> list[int | None]:
-    dims: list[int | None] = []
-    for part in wire.fields(message.begin, message.end, _TENSOR_TYPE):
-        if part.number != 2:
-            continue
-        for dim in wire.fields(part.begin, part.end, _HOLDER):
-            if dim.number == 1:
-                length = [f.signed for f in wire.fields(dim.begin, dim.end, _DIM) if f.number == 1]
-                dims.append(length[0] if length and length[0] > 0 else None)
-            if len(dims) > 64:
-                raise ValueError("an input has more than 64 axes")
-    return dims
 
 
 def _without_numbers(nodes: list[Node]) -> tuple[list[Node], dict[str, Constant]]:

@@ -27,11 +27,14 @@ def main() -> None:
     try:
         outputs = _computed(request, inputs)
     except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
-        reason = str(error).strip().partition("\n")[0]
-        _tell(answer, {"error": f"{type(error).__name__}: {reason}"}, [])
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if isinstance(error, MemoryError) or "alloc" in reason:
+            _tell(answer, {"runaway": f"wants more than {request['memory'] >> 20:,} MB of memory ({reason})"}, [])
+        else:
+            _tell(answer, {"error": reason}, [])
     else:
         large = sum(each.nbytes for each in outputs) > request["output"]
-        told = {"error": "it gives far more than the model does"} if large else {"outputs": len(outputs)}
+        told = {"runaway": "gives far more than the model does"} if large else {"outputs": len(outputs)}
         _tell(answer, told, [] if large else outputs)
 
 
@@ -46,8 +49,9 @@ def _computed(request: dict[str, Any], stream: BinaryIO) -> list[Any]:
     batches = [np.lib.format.read_array(stream, allow_pickle=False) for _ in range(request["batches"])]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    if not request["optimised"]:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # time that is waited away would count
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,16 +102,16 @@ def compare_outputs(
     found = []
     for kind, batches in inputs.items():
         try:
-            truth = _all(exact, batches, "the model in float64")
+            truth = [run_on(exact, x, "the model in float64") for x in batches]
         except RunError:  # it computes with tensors of modules that it does not call
             if copied:
                 raise
             exact = in_torch(_copied(reference, torch.float64), torch.float64)
-            truth = _all(exact, batches, "the model in float64")
-        rounded = _all(own_run, batches, "the model")
+            truth = [run_on(exact, x, "the model in float64") for x in batches]
+        rounded = [run_on(own_run, x, "the model") for x in batches]
         own = [error * scale for error in _errors(rounded, truth, "the model")]
         for label, run in runs.items():
-            made = _all(run, batches, label)
+            made = [run_on(run, x, label) for x in batches]
             errors = _errors(made, truth, label)
             if channels:
                 errors = list(map(_larger, errors, _hidden(made, truth, rounded)))
@@ -163,44 +162,21 @@ def in_float64(model: nn.Module) -> Run:
     return in_torch(wide, torch.float64)
 
 
-def in_onnxruntime(path: Path, threads: int = 0) -> Run:
-    """Return the run of an ONNX file by onnxruntime on the CPU.
+def run_on(run: Run, batch: torch.Tensor, label: str) -> Sequence[torch.Tensor]:
+    """Run a model on a batch.
 
     Args:
-        path: the file.
-        threads: how many threads it takes; 0 lets it choose.
+        run: the way to compute it.
+        batch: the input, in float64.
+        label: how to call that way.
 
     Raises:
-        RunError: onnxruntime does not open it.
+        RunError: it fails.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each of its error codes, with no common base
-        raise RunError(f"onnxruntime does not open {path}: {_first_line(error)}") from error
-    port, *others = session.get_inputs()
-    if others:
-        raise RunError(f"{path} takes {len(others) + 1} inputs; expected one")
-    dtype = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(port.type, torch.float32)
-
-    def run(x: torch.Tensor) -> Sequence[torch.Tensor]:
-        return [torch.from_numpy(y) for y in session.run(None, {port.name: x.to(dtype).numpy()})]
-
-    return run
-
-
-def onnx_input_shape(path: Path) -> tuple[int | None, ...]:
-    """Return the shape that an ONNX file takes, None for an axis of any length."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    held = {initializer.name for initializer in graph.initializer}
-    port = next(value for value in graph.input if value.name not in held)
-    return tuple(d.dim_value if d.HasField("dim_value") else None for d in port.type.tensor_type.shape.dim)
+        return run(batch)
+    except Exception as error:  # whatever a model raises, it is told which run it was
+        raise RunError(f"{label} does not run on an input of {tuple(batch.shape)}: {_first_line(error)}") from error
 
 
 def _precision(model: nn.Module) -> torch.dtype:
@@ -209,16 +185,6 @@ def _precision(model: nn.Module) -> torch.dtype:
 
 def _copied(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(model).cpu().to(dtype)
-
-
-def _all(run: Run, batches: Sequence[torch.Tensor], label: str) -> list[Sequence[torch.Tensor]]:
-    found = []
-    for x in batches:
-        try:
-            found.append(run(x))
-        except Exception as error:  # whatever a model or onnxruntime raises, it is told which run it was
-            raise RunError(f"{label} does not run on an input of {tuple(x.shape)}: {_first_line(error)}") from error
-    return found
 
 
 def _errors(found: list[Sequence[torch.Tensor]], truth: list[Sequence[torch.Tensor]], label: str) -> list[float]:

@@ -14,20 +14,22 @@ from torch import nn
 from zoo.errors import TensorMismatchError, ZooError
 from zoo.model import Model
 from zoo.spec import Source
+from zoo.weights.alignment.safety import refuse_large_input
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.files import model_of
+from zoo.weights.onnx.ports import read_input_shapes
 from zoo.weights.parity import bit_equal
 from zoo.weights.reading import read
 from zoo.weights.regions import bytes_of
+from zoo.weights.verification.apart import in_onnxruntime
+from zoo.weights.verification.bounds import work_of
 from zoo.weights.verification.outputs import (
     OutputParity,
     Run,
     RunError,
     compare_outputs,
-    in_onnxruntime,
     in_torch,
-    onnx_input_shape,
 )
 from zoo.weights.verification.probes import BATCHES, probes
 from zoo.weights.verification.report import FingerprintParity, TensorDifference, VerifyReport
@@ -45,8 +47,8 @@ class _Side:
     model: nn.Module | None
 
     @property
-    def is_onnx(self) -> bool:
-        return self.path is not None and self.path.suffix.lower() == ".onnx"
+    def graph(self) -> Path | None:
+        return self.path if self.path is not None and self.path.suffix.lower() == ".onnx" else None
 
     @property
     def is_foreign(self) -> bool:
@@ -69,6 +71,9 @@ def verify(
     are compared with a run in float64: no way may be further from it than a small multiple of what the model in its
     own precision is (:mod:`zoo.weights.verification.outputs`). No model is changed.
 
+    An ``.onnx`` file is run in a process of its own, which may take what such a model can need: what a file does to
+    onnxruntime, whoever wrote it, it cannot do to this process.
+
     Args:
         a: a model or a weights file.
         b: another one; None checks the fingerprint of the file ``a`` alone.
@@ -86,6 +91,8 @@ def verify(
         FileFormatError: a file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
         SpecError: a spec is wrong.
+        RunawayGraphError: an ONNX file makes onnxruntime crash, or take far more memory or time than its model.
+        AlignmentError: an ONNX file takes larger inputs than are tried.
         KeymapError: a file has the names of another library, and not the tensors of such a model.
 
     >>> import zoo
@@ -115,7 +122,8 @@ def verify(
     names = dict.fromkeys([*sides[0].state, *sides[1].state])
     differences = tuple(d for n in names if (d := _difference(n, sides[0].state, sides[1].state)) is not None)
     compared = True
-    if any(side.is_onnx and side.is_foreign for side in sides) and sides[0].state.keys() != sides[1].state.keys():
+    foreign_graph = any(side.graph is not None and side.is_foreign for side in sides)
+    if foreign_graph and sides[0].state.keys() != sides[1].state.keys():
         compared, differences = False, ()
         notes.append("tensors: not compared, for those of an ONNX file from elsewhere have names of their own")
     outputs: list[OutputParity] = []
@@ -206,7 +214,7 @@ def _with_models(sides: Sequence[_Side], spec: Source | None, keymap: str | None
         if side.path is not None and side.checkpoint is not None:
             if not side.is_foreign:
                 model = model_of(side.checkpoint, side.path)
-            elif known is not None and not side.is_onnx:
+            elif known is not None and side.graph is None:
                 model = model_of(side.checkpoint, side.path, known, keymap=keymap)
         found.append(_Side(side.label, side.path, side.checkpoint, side.state, model))
     graph = found[0]
@@ -256,12 +264,16 @@ def _outputs(
 ) -> list[OutputParity]:
     models = [side.model for side in sides if side.model is not None]
     runs: dict[str, Run] = {}
+    batches = [x for each in given.values() for x in each]
     for side in sides:
         if side.model is not None:
             runs[f"{side.label} in torch"] = in_torch(side.model)
-        if side.is_onnx and side.path is not None:
+        if side.graph is not None:
+            held = (sum(tensor.nbytes for tensor in each.values()) for each in (side.state, models[0].state_dict()))
+            weights = max(side.graph.stat().st_size, *held)
+            work = work_of(models[0], batches[0])
             try:
-                runs[f"{side.label} in onnxruntime"] = in_onnxruntime(side.path)
+                runs[f"{side.label} in onnxruntime"] = in_onnxruntime(side.graph, batches, work, weights)
             except RunError as error:
                 failures.append(f"outputs: {error}")
     ports = next((s.checkpoint.artifact.outputs for s in sides if s.checkpoint and s.checkpoint.artifact), ())
@@ -275,10 +287,13 @@ def _probes(model: Model, sides: Sequence[_Side], seed: int, notes: list[str]) -
         size = [max(64, getattr(model.backbone, "min_size", 1))] * getattr(model.backbone, "dims", 2)
     batches: tuple[int, ...] = BATCHES
     for side in sides:
-        shape = onnx_input_shape(side.path) if side.is_onnx and side.path is not None else ()
+        if side.graph is None:
+            continue
+        shape = next(iter(read_input_shapes(side.graph).values()), ())
         if len(shape) == len(size) + 2:  # what a graph fixes, nothing else can be tried on
             size = [n or own for n, own in zip(shape[2:], size, strict=True)]
             batches = (shape[0],) if shape[0] else batches
+            refuse_large_input((shape[0] or 1) * source["channels"], tuple(size), side.graph)
     if list(size) != source["size"]:
         why = "the spec gives no size of the input" if source["size"] is None else "a graph fixes the size of the input"
         notes.append(f"{why}: {'×'.join(map(str, size))} was taken")
