@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zoo.errors import RunawayGraphError
 from zoo.weights.verification import onnxrun
 from zoo.weights.verification.bounds import Bounds, Work, bounds_for
 from zoo.weights.verification.outputs import Run, RunError
+from zoo.weights.verification.process import Process, started
 
 MAX_SECONDS = 600
 """How long it may take, however little it is to compute: files that are worth a proof take some seconds."""
@@ -57,7 +60,7 @@ def outputs_apart(
     """Run an ONNX file by onnxruntime on the CPU in another process.
 
     Its weights are never in the memory of this one, and neither a crash nor a graph that wants all memory there is
-    reaches it.
+    reaches it. It ends with this one, whatever ends this one.
 
     Args:
         path: the file.
@@ -79,51 +82,63 @@ def outputs_apart(
     target = str(path.absolute())
     if target.encode(errors="replace").decode() != target:
         raise RunError(f"onnxruntime opens no file whose path is not UTF-8: {ascii(target)[1:-1]}")
+    arrays = [np.ascontiguousarray(each.numpy()) for each in batches]
     request = {
         "path": target,
         # Not the folder that one happens to be in, from which an interactive session imports: files lie there.
         "sys_path": [each for each in sys.path if isinstance(each, str) and each],
         **within._asdict(),
         "optimised": optimised,
-        "batches": len(batches),
+        "batches": [[each.dtype.name, each.shape] for each in arrays],
         "names": list(names),
         "added": list(added),
     }
-    stream = BytesIO()
-    stream.write(json.dumps(request).encode() + b"\n")
-    for each in batches:
-        np.lib.format.write_array(stream, each.numpy(), allow_pickle=False)
-    command = [sys.executable, "-I", str(Path(onnxrun.__file__))]
     longest = max(MAX_SECONDS, within.seconds)
-    try:
-        done = subprocess.run(  # noqa: S603 - this interpreter and a file of ours
-            command, input=stream.getvalue(), capture_output=True, timeout=longest, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RunawayGraphError(path, f"takes longer for it than {longest} s") from error
-    except OSError as error:
-        raise RunError(f"no process could be started for onnxruntime: {error}") from error
-    head, _, rest = done.stdout.partition(b"\n")
-    if done.returncode or not head:
-        if -done.returncode == getattr(signal, "SIGXCPU", 0):
-            raise RunawayGraphError(path, f"computes far longer than the model takes, more than {within.seconds} s")
-        if done.returncode < 0 or done.returncode > _CRASHED:
-            raise RunawayGraphError(path, f"crashed on it ({_ending(done)})")
-        raise RunError(f"onnxruntime ended without an answer on {path}: {_ending(done)}")
-    told = json.loads(head)
-    if "runaway" in told:
-        raise RunawayGraphError(path, told["runaway"])
-    if "error" in told:
-        raise RunError(f"onnxruntime does not run {path}: {told['error']}")
-    arrays = BytesIO(rest)
-    found = [torch.from_numpy(np.lib.format.read_array(arrays, allow_pickle=False)) for _ in range(told["outputs"])]
+    with ExitStack() as stack:
+        try:
+            process = stack.enter_context(started(Path(onnxrun.__file__), longest))
+        except OSError as error:
+            raise RunError(f"no process could be started for onnxruntime: {error}") from error
+        process.send(json.dumps(request).encode() + b"\n", *(each.data for each in arrays))
+        told = json.loads(process.line() or "{}")
+        if "runaway" in told:
+            raise RunawayGraphError(path, told["runaway"])
+        if "error" in told:
+            raise RunError(f"onnxruntime does not run {path}: {told['error']}")
+        outputs = [_read(process, np.dtype(name), shape) for name, shape in _bounded(told, within.output, path)]
+        if not outputs or any(each is None for each in outputs):
+            raise _ended(process, path, within.seconds, longest)
+    found = [torch.from_numpy(each) for each in outputs]
     count = len(found) // len(batches)
     return [found[start : start + count] for start in range(0, len(found), count)]
 
 
-def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return how a process ended."""
-    if done.returncode < 0:
-        return f"killed by {signal.Signals(-done.returncode).name}"
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}"
+def _bounded(told: Mapping[str, Any], most: int, path: Path) -> Sequence[tuple[str, Sequence[int]]]:
+    """Return the dtypes and shapes of what a process is going to give, if it is not too much.
+
+    Raises:
+        RunawayGraphError: it is.
+    """
+    outputs: Sequence[tuple[str, Sequence[int]]] = told.get("outputs", ())
+    if sum(np.dtype(name).itemsize * math.prod(shape) for name, shape in outputs) > most:
+        raise RunawayGraphError(path, "gives far more than the model does")
+    return outputs
+
+
+def _read(process: Process, dtype: np.dtype[Any], shape: Sequence[int]) -> npt.NDArray[Any] | None:
+    """Return an array that a process gives, or nothing if it ends before."""
+    count = math.prod(shape)
+    held = process.read(dtype.itemsize * count)
+    return np.frombuffer(held, dtype).reshape(shape) if len(held) == dtype.itemsize * count else None
+
+
+def _ended(process: Process, path: Path, seconds: int, longest: int) -> Exception:
+    """Return the error for a process that ended without an answer."""
+    status, ending = process.ending()
+    if process.late:
+        return RunawayGraphError(path, f"takes longer for it than {longest} s")
+    if -status == getattr(signal, "SIGXCPU", 0):
+        return RunawayGraphError(path, f"computes far longer than the model takes, more than {seconds} s")
+    if status < 0 or status > _CRASHED:
+        return RunawayGraphError(path, f"crashed on it ({ending})")
+    return RunError(f"onnxruntime ended without an answer on {path}: {ending}")
