@@ -14,6 +14,7 @@ import torch
 import torchvision
 from disguises import Disguise
 from torch import nn
+from torch.nn import functional
 from torchvision.models import resnet, vgg
 
 import zoo
@@ -101,6 +102,25 @@ def _perceptron_spec() -> dict[str, Any]:
         "backbone": {"type": "mlp", "hidden": [16, 16], "norm": "layer", "activation": "gelu"},
         "head": {"type": "linear", "num_classes": 10},
     }
+
+
+class _Retrieval(nn.Module):
+    """A network for finding images again, as its authors write it: GeM, and cosines with unit weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
+        self.trunk.avgpool, self.trunk.fc = nn.Identity(), nn.Identity()
+        self.p = nn.Parameter(torch.tensor([2.7]))
+        self.weight, self.scale = nn.Parameter(torch.empty(10, 512)), 30.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the cosines, scaled."""
+        trunk = self.trunk
+        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
+        x = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(x))))
+        x = functional.avg_pool2d(x.clamp(min=1e-6).pow(self.p), (x.size(-2), x.size(-1))).pow(1.0 / self.p).flatten(1)
+        return functional.linear(functional.normalize(x), functional.normalize(self.weight)) * self.scale
 
 
 class _Part(nn.Module):
@@ -191,6 +211,15 @@ STRANGERS = {
 """Small ones."""
 
 STRANGERS |= {
+    "retrieval network, GeM and cosines": Stranger(
+        _Retrieval,
+        lambda: {
+            **spec_of("resnet18", backbone={"layers": [1, 1, 1, 1]}),
+            "neck": {"type": "gem"},
+            "head": {"type": "cosine", "num_classes": 10},
+        },
+        size=(64, 64),
+    ),
     "torchvision ResNet, best class": _deployed(
         "torchvision ResNet, basic blocks", lambda logits: logits.softmax(1).argmax(1)
     ),
@@ -238,7 +267,7 @@ LARGE = {
 """Whole ones."""
 
 _D, _L, _U, _H = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16"
-_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, *_DEPLOYED = STRANGERS
+_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, _RETRIEVAL, *_DEPLOYED = STRANGERS
 
 COMBINATIONS = [
     *(Combination(_BASIC, _D, each) for each in (
@@ -262,6 +291,9 @@ COMBINATIONS = [
     *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
     *(Combination(_SIGNAL, each, disguises.anonymous) for each in (_D, _L, _U)),
+    *(Combination(_RETRIEVAL, _D, each) for each in (disguises.anonymous, disguises.extended)),
+    *(Combination(_RETRIEVAL, _L, each) for each in (disguises.plain, disguises.extended)),
+    *(Combination(_RETRIEVAL, _U, each) for each in (disguises.anonymous, disguises.basic)),
     *(Combination(name, exporter, disguise) for name in _DEPLOYED for exporter, disguise in (
         (_D, disguises.external), (_L, disguises.extended), (_U, disguises.anonymous))),
 ]  # fmt: skip
@@ -302,6 +334,6 @@ def fill(model: nn.Module) -> None:
         for name, tensor in model.state_dict().items():
             if name.endswith("running_var"):
                 tensor.uniform_(0.5, 2.0, generator=random)
-            elif tensor.is_floating_point():
+            elif tensor.is_floating_point() and tensor.numel() > 1:  # an exponent or a scale cannot be any number
                 fan_in = tensor[0].numel() if tensor.dim() > 1 else 16
                 tensor.normal_(0.0, fan_in**-0.5, generator=random)

@@ -8,13 +8,16 @@ are a norm, and so is what a norm of other statistics multiplies and adds; what 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from zoo.errors import AlignmentError
 from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, small
-from zoo.weights.alignment.graph import Graph, Node
-from zoo.weights.alignment.layers import Edge, Held, Layer, Layout
+from zoo.weights.alignment.graph import Constant, Graph, Node
+from zoo.weights.alignment.layers import Edge, Held, Layer, Layout, Number
 from zoo.weights.alignment.order import ordered
 from zoo.weights.alignment.words import undone, window, word
 
@@ -22,9 +25,10 @@ _PASSING = {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Sq
 _COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean"}
 _JOINING = {"Sum": "Add"}
 _CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
-_PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
+_PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
+_MOST_NUMBERS = 64  # on one way: each value remembers those before it
 _MOST_CHANNELS = 1 << 16  # a graph may fill a constant with any number of ones without holding them
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
@@ -40,6 +44,11 @@ class _Data(NamedTuple):
     layer: int
     trail: tuple[str, ...] = ()
     sole: bool = True
+    numbers: tuple[Number, ...] = ()
+
+    def then(self, word: str, *numbers: Number) -> _Data:
+        """Return it with one word more, and the numbers in that."""
+        return self._replace(trail=(*self.trail, word), numbers=(*self.numbers, *numbers)[:_MOST_NUMBERS])
 
 
 _Value = _Data | Held | Computed
@@ -83,7 +92,7 @@ class _Walk:
             if not isinstance(value, _Data):  # a detector gives the sizes of its maps as well
                 continue
             outputs.append(index)
-            self.layers.append(Layer("output", f"the output {name!r}", inputs=[Edge(value.layer, value.trail)]))
+            self.layers.append(Layer("output", f"the output {name!r}", inputs=[self._edge(value)]))
         if not outputs:
             raise AlignmentError(self.path, "gives nothing that depends on the input")
         return _pruned(self.layers, tuple(outputs))
@@ -119,7 +128,7 @@ class _Walk:
     def _give(self, node: Node, data: _Data, output: int = 0) -> None:
         name = node.outputs[output]
         self._count(node, data)
-        self.values[name] = _Data(data.layer, data.trail, data.sole and self.uses[name] <= 1)
+        self.values[name] = data._replace(sole=data.sole and self.uses[name] <= 1)
 
     def _count(self, node: Node, *data: _Data) -> None:
         """Refuse a graph whose trails would take much memory: each value has one of its own."""
@@ -129,12 +138,12 @@ class _Walk:
                 self.path, "has too many operators in a row without weights", f"{node.op} {node.name!r}"
             )
 
-    def _add(self, node: Node, layer: Layer, *trail: str) -> None:
+    def _add(self, node: Node, layer: Layer, *trail: str, numbers: tuple[Number, ...] = ()) -> None:
         self.layers.append(layer)
-        self._give(node, _Data(len(self.layers) - 1, trail))
+        self._give(node, _Data(len(self.layers) - 1, trail, numbers=numbers))
 
     def _edge(self, data: _Data) -> Edge:
-        return Edge(data.layer, data.trail)
+        return Edge(data.layer, data.trail, data.numbers)
 
     def _convolution(self, node: Node, given: list[_Value | None]) -> None:
         op = "Conv" if node.op == "FusedConv" else node.op
@@ -164,7 +173,10 @@ class _Walk:
             layer = Layer("join", "Add", node, edges, ordered=False, nodes=0)
         else:
             self._set_bias(layer, bias)
-        self._add(node, layer, *words)
+        factors = [node.number("alpha", 1.0)] if node.op == "FusedMatMul" else []
+        held = [Held(Constant(node.name, (), lambda: torch.tensor(factors))) for factor in factors if factor != 1]
+        numbers = tuple(Number("Mul", each, node.outputs[0]) for each in held)
+        self._add(node, layer, *words, *("Mul" for _ in numbers), numbers=numbers)
 
     def _set_bias(self, layer: Layer, bias: _Value | None) -> None:
         if isinstance(bias, Held):
@@ -195,13 +207,12 @@ class _Walk:
 
     def _norm(self, node: Node, given: list[_Value | None]) -> None:
         """Take a norm that computes its statistics: a word, and behind it one number a channel where it has weights."""
-        data = _data(given[0])
-        trail = (*data.trail, _NORMS[node.op])
+        data = _data(given[0]).then(_NORMS[node.op])
         weights = {role: each for role, each in zip(_NORM, given[1:3], strict=False) if isinstance(each, Held)}
         if all(self._does_nothing(role, each) for role, each in weights.items()):
-            self._give(node, _Data(data.layer, trail, data.sole))
+            self._give(node, data)
         else:
-            self._add(node, Layer("norm", node.op, node, [Edge(data.layer, trail)], slots=weights))
+            self._add(node, Layer("norm", node.op, node, [self._edge(data)], slots=weights))
 
     def _does_nothing(self, role: str, held: Held) -> bool:
         """Tell whether a weight that is no parameter leaves everything as it is: scale 1, shift 0.
@@ -219,8 +230,8 @@ class _Walk:
         """Add or multiply what does not depend on the input: a bias, half a norm, or a plain number."""
         before = self.layers[data.layer]
         words = ("Gelu",) if node.op == "BiasGelu" else ()
-        if isinstance(constant, Computed) and not constant.parameters:
-            self._give(node, _Data(data.layer, (*data.trail, node.op), data.sole))
+        if isinstance(constant, Computed) and (not constant.parameters or constant.number):
+            self._give(node, data.then(node.op, Number(node.op, None, node.outputs[0])))
             return
         if not isinstance(constant, Held):
             self._other(node, [data, constant], [data])
@@ -229,10 +240,11 @@ class _Walk:
         vector = constant.count in constant.shape
         beside = ours and vector and before.kind == "affine" and not before.normed and constant.count == before.out
         bias = beside and node.op == "Add" and "bias" not in before.slots  # of one channel, too
-        if constant.count == 1 and constant.constant.parameter is None and not bias:
+        normed = before.kind == "norm" if not data.trail else data.trail[-1] in _NORMS.values()  # of one channel
+        if constant.count == 1 and not bias and not (normed and constant.constant.parameter is not None):
             numbers = small(constant) or ()
             told = f"{node.op} {numbers[0]:.4g}" if numbers else node.op
-            self._give(node, _Data(data.layer, (*data.trail, told), data.sole))
+            self._give(node, data.then(told, Number(node.op, constant, node.outputs[0])))
             return
         role = "scale" if node.op == "Mul" else "shift"
         if beside and role == "shift":
@@ -266,15 +278,12 @@ class _Walk:
         weights = {
             str(slot): each
             for slot, each in enumerate(given)
-            if isinstance(each, Held)
-            and node.op not in _WITHOUT_WEIGHTS
-            and each.constant.floating
-            and (each.count > 1 or each.constant.parameter is not None)
+            if isinstance(each, Held) and node.op not in _WITHOUT_WEIGHTS and each.constant.floating and each.count > 1
         }
         unknown = {
             str(slot): each.parameters
             for slot, each in enumerate(given)
-            if isinstance(each, Computed) and each.parameters and not each.shape_like
+            if isinstance(each, Computed) and each.parameters and not each.shape_like and not each.number
         }
         op = _JOINING.get(node.op, node.op)
         if weights or unknown:
@@ -290,16 +299,30 @@ class _Walk:
             for output in range(len(node.outputs)):
                 self._give(node, _Data(len(self.layers) - 1), output)
             return
-        first = data[0]
         told = word(node, given)
         self._count(node, *data)
+        numbers = self._numbers(node, given)
         if len(data) > 1:
             told = f"{op}({'|'.join(sorted(','.join(each.trail) for each in data))})"
-        trail = first.trail if not told else (*first.trail, told) if len(data) == 1 else (told,)
-        if undone(trail):
-            trail = trail[:-2]
+            numbers = tuple(dict.fromkeys((*(n for each in data for n in each.numbers), *numbers)))
+        first = data[0] if len(data) == 1 else data[0]._replace(trail=(), numbers=())
+        made = first.then(told, *numbers) if told else first
+        if undone(made.trail):
+            made = made._replace(trail=made.trail[:-2])
         for output in range(len(node.outputs)):
-            self._give(node, _Data(first.layer, (*trail, f"#{output}") if output else trail, first.sole), output)
+            self._give(node, made.then(f"#{output}") if output else made, output)
+
+    def _numbers(self, node: Node, given: list[_Value | None]) -> tuple[Number, ...]:
+        """Return the single numbers that an operator takes."""
+        if node.op in _WITHOUT_WEIGHTS or not node.outputs:
+            return ()
+        told = [
+            Number(node.op, each if isinstance(each, Held) else None, node.outputs[0])
+            for each in given
+            if (isinstance(each, Held) and each.count == 1 and (each.constant.floating or node.op == "Pow"))
+            or (isinstance(each, Computed) and not each.shape_like)
+        ]
+        return tuple(told)
 
 
 def _pruned(layers: list[Layer], outputs: tuple[int, ...]) -> Layout:
@@ -314,7 +337,7 @@ def _pruned(layers: list[Layer], outputs: tuple[int, ...]) -> Layout:
     kept = sorted(needed | {0})
     places = {index: place for place, index in enumerate(kept)}
     for index in kept:
-        layers[index].inputs = [Edge(places[edge.source], edge.trail) for edge in layers[index].inputs]
+        layers[index].inputs = [replace(edge, source=places[edge.source]) for edge in layers[index].inputs]
     return Layout([layers[index] for index in kept], outputs)
 
 
@@ -329,8 +352,11 @@ def _is(given: list[_Value | None], index: int, kind: type) -> bool:
 
 def _is_product(node: Node, given: list[_Value | None]) -> bool:
     """Tell whether it is a linear layer: the input times a matrix that the graph holds."""
-    plain = node.number("alpha", 1.0) == 1.0 and node.number("beta", 1.0) == 1.0 and not node.number("transA", 0)
-    return plain and _is(given, 0, _Data) and _is(given, 1, Held) and len(_held(given[1]).shape) == 2
+    scaled = node.op != "FusedMatMul" and not node.number("alpha", 1.0) == node.number("beta", 1.0) == 1.0
+    turned = any(node.number(key, 0) for key in ("transA", "transBatchA", "transBatchB"))
+    return (
+        not scaled and not turned and _is(given, 0, _Data) and _is(given, 1, Held) and len(_held(given[1]).shape) == 2
+    )
 
 
 def _data(value: _Value | None) -> _Data:

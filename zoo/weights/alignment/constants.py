@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from zoo.weights.alignment.graph import Constant, Node, filling
-from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.layers import UNIT, Held
 
 MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""
@@ -28,10 +28,14 @@ class Computed:
     Attributes:
         shape_like: whether it is a shape, or a number that one is made of.
         parameters: the tensors of ours that it is computed of.
+        number: whether it is computed of single numbers alone.
+        length_of: the constant whose length it is, and along which axes; None for one that was computed beforehand.
     """
 
     shape_like: bool
     parameters: frozenset[str] = frozenset()
+    number: bool = False
+    length_of: tuple[Held | None, tuple[int, ...]] | None = None
 
 
 def small(held: object) -> tuple[float, ...] | None:
@@ -58,14 +62,9 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     first = inputs[0] if inputs else None
     if node.op in ("Shape", "Size"):
         return _shape(node, first) if isinstance(first, Held) else Computed(shape_like=True)
-    if isinstance(first, Held):
-        if node.op in _SAME:
-            return first
-        steps = _turned(node, first, inputs)
-        if steps is not None:
-            return first.then(steps)
-        if node.op == "ConstantOfShape":
-            return _filled(node, first, constants)
+    seen = _seen(node, first, inputs, constants) if isinstance(first, Held) else None
+    if seen is not None:
+        return seen
     few = _evaluated(node, inputs)
     if few is not None:
         return few
@@ -78,7 +77,37 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     )
     from_shapes = any(isinstance(each, Computed) and each.shape_like for each in given)
     makes_numbers = node.op in ("Expand", "ConstantOfShape") or not from_shapes
-    return Computed(shape_like=from_shapes and not makes_numbers, parameters=parameters)
+    number = all(each.count == 1 if isinstance(each, Held) else each.number for each in given)
+    shape_like = from_shapes and not makes_numbers
+    return Computed(shape_like, parameters, number, _length(node, inputs))
+
+
+def _seen(
+    node: Node, held: Held, inputs: Sequence[Held | Computed | None], constants: dict[str, Constant]
+) -> Held | Computed | None:
+    """Return a constant as it is behind a node that leaves its numbers, or their direction, as they are."""
+    if node.op in _SAME:
+        return held
+    steps = _turned(node, held, inputs)
+    if steps is not None:
+        return held.then(steps)
+    if node.op == "ConstantOfShape":
+        return _filled(node, held, constants)
+    other = inputs[1] if len(inputs) > 1 else None
+    length = other.length_of if node.op == "Div" and isinstance(other, Computed) else None
+    return held.then((UNIT, length[1])) if length is not None and length[0] in (held, None) else None
+
+
+def _length(node: Node, inputs: Sequence[Held | Computed | None]) -> tuple[Held | None, tuple[int, ...]] | None:
+    """Return the constant whose length a node gives, kept above zero or repeated on the way, and along which axes."""
+    first = inputs[0] if inputs else None
+    if node.op == "ReduceL2" and isinstance(first, Held):
+        return first, node.ints("axes") or (whole(inputs[1]) if len(inputs) > 1 else None) or ()
+    if node.op not in (*_SAME, "Clip", "Max", "Expand"):
+        return None
+    if isinstance(first, Held) and first.constant.floating and len(first.shape) == 2 and sorted(first.shape)[0] == 1:
+        return None, tuple(axis for axis, n in enumerate(first.shape) if n == 1)  # an optimiser came half the way
+    return next((each.length_of for each in inputs if isinstance(each, Computed) and each.length_of), None)
 
 
 def _evaluated(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:

@@ -110,7 +110,7 @@ def _level(model: Model, graph: Graph, file: Layout, weights: Counter[int], path
     if end.graph.outputs != graph.outputs:
         file = canonical(end.graph, path)
     ours = canonical(run.graph, path)
-    told = {held.constant.parameter for layer in ours.layers for held in layer.slots.values()}
+    told = {name for layer in ours.layers for name in layer.parameters}
     state = model.state_dict(keep_vars=True)
     if any(name not in told for name in state.keys() - tied(state).keys() if not name.endswith(COUNTER)):
         return None  # a head for training alone, of which a file has nothing

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 
 from zoo.weights.alignment.graph import Constant, Node
 
 Step = tuple[str, tuple[int, ...]]
-"""``("transpose", permutation)`` or ``("reshape", new shape)``."""
+"""``("transpose", permutation)``, ``("reshape", shape)``, or ``("unit", axes)``: divided by its length along them."""
+
+UNIT = "unit"
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Held:
 
     Attributes:
         constant: the tensor that the graph holds.
-        steps: what is done to it, in order.
+        steps: what is done to it, in order. Of our own graph, the axes along which it becomes a unit are not known.
     """
 
     constant: Constant
@@ -50,19 +54,34 @@ class Held:
             raise ValueError(f"{self.constant.name!r} has no values")
         tensor = self.constant.values()
         for what, how in self.steps:
-            tensor = tensor.permute(how) if what == "transpose" else tensor.reshape(how)
+            if what == UNIT:
+                tensor = tensor / tensor.norm(dim=how, keepdim=True).clamp(min=_LEAST)
+            else:
+                tensor = tensor.permute(how) if what == "transpose" else tensor.reshape(how)
         return tensor
 
     def undone(self, seen: torch.Tensor) -> torch.Tensor:
-        """Return the tensor that the graph would have to hold for the operator to see these numbers."""
+        """Return the tensor that the graph would have to hold for the operator to see these numbers.
+
+        What is a unit stays one when it is made one.
+        """
         shapes = self._shapes()
         tensor = seen.reshape(shapes[-1])
         for (what, how), before in zip(reversed(self.steps), reversed(shapes[:-1]), strict=True):
             if what == "transpose":
                 tensor = tensor.permute([how.index(axis) for axis in range(len(how))])
-            else:
+            elif what != UNIT:
                 tensor = tensor.reshape(before)
         return tensor
+
+    @property
+    def unit(self) -> bool:
+        """Whether it is divided by its length."""
+        return any(what == UNIT for what, _ in self.steps)
+
+    def of_any_length(self) -> Held:
+        """Return it as it is before it is divided by its length."""
+        return replace(self, steps=tuple(step for step in self.steps if step[0] != UNIT))
 
     def same(self, other: Held) -> bool:
         """Tell whether both are the same numbers, seen the same way."""
@@ -71,8 +90,23 @@ class Held:
     def _shapes(self) -> list[tuple[int, ...]]:
         shapes = [self.constant.shape]
         for what, how in self.steps:
-            shapes.append(tuple(shapes[-1][axis] for axis in how) if what == "transpose" else how)
+            same = shapes[-1]
+            shapes.append(tuple(same[axis] for axis in how) if what == "transpose" else same if what == UNIT else how)
         return shapes
+
+
+class Number(NamedTuple):
+    """One number between two layers: what is multiplied by, an exponent, a slope.
+
+    Attributes:
+        op: the operator that takes it.
+        held: the number; None if the graph computes it.
+        at: what the operator gives, by name.
+    """
+
+    op: str
+    held: Held | None
+    at: str
 
 
 @dataclass(frozen=True)
@@ -82,10 +116,12 @@ class Edge:
     Attributes:
         source: the index of the layer that it comes from.
         trail: what lies on the way, a word each.
+        numbers: those among them, in order.
     """
 
     source: int
     trail: tuple[str, ...] = ()
+    numbers: tuple[Number, ...] = ()
 
 
 @dataclass(eq=False)
@@ -120,6 +156,12 @@ class Layer:
     eps: float = 0.0
     normed: bool = False
     nodes: int = 1
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of our tensors that are its weights, or numbers on the way to it."""
+        held = [*self.slots.values(), *(number.held for edge in self.inputs for number in edge.numbers if number.held)]
+        return {each.constant.parameter for each in held if each.constant.parameter is not None}
 
     @property
     def out(self) -> int:

@@ -7,8 +7,8 @@ but add: weight 1, bias the folded one, mean 0, and a variance for which 1/√(v
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -75,8 +75,12 @@ def unfolded(
     """
     dtype = _precision(file)
     found: dict[str, list[tuple[_Source, Held, Layer, Layer, bool]]] = defaultdict(list)
+    partner = dict(pairs)
     for ours, theirs in sorted(pairs):
         layer, other = model.layers[ours], file.layers[theirs]
+        for number, held in _numbers(layer, other, partner):
+            source = _number(held, other, dtype)
+            found[number.constant.parameter or ""].append((source, number, layer, other, ours in unsure))
         for role, (held, source) in _sources(layer, other, dtype, path).items():
             name = held.constant.parameter
             if name is not None and role in layer.slots:
@@ -101,6 +105,23 @@ def unfolded(
             f"({', '.join(lacking[:5])})",
         )
     return Unfolded(tensors, tuple(origins))
+
+
+def _numbers(ours: Layer, theirs: Layer, partner: Mapping[int, int]) -> Iterator[tuple[Held, Held]]:
+    """Give the numbers of ours on the way to a layer, each with that of the file which the same operator takes."""
+    left = list(theirs.inputs)
+    for edge in ours.inputs:
+        place = next((n for n, each in enumerate(left) if each.source == partner[edge.source]), None)
+        if place is None:
+            continue
+        other = left.pop(place)
+        for op in dict.fromkeys(each.op for each in edge.numbers):
+            mine, its = ([each.held for each in side.numbers if each.op == op] for side in (edge, other))
+            if len(mine) == len(its):
+                pairs = zip(mine, its, strict=True)
+                yield from (
+                    (a, b) for a, b in pairs if a is not None and a.constant.parameter is not None and b is not None
+                )
 
 
 def still(eps: float, dtype: torch.dtype) -> float:
@@ -135,7 +156,7 @@ def _sources(ours: Layer, theirs: Layer, dtype: torch.dtype, path: Path) -> dict
     told: dict[str, _Source] = {}
     given = dict(theirs.slots)
     if ours.kind == "affine":
-        told["weight"] = _whole(given["weight"], theirs)
+        told["weight"] = _directed(ours.slots["weight"], given["weight"], theirs, ours, path)
         if theirs.slots.keys() & {"scale", "shift"} and not ours.slots.keys() & {"scale", "shift"}:
             raise AlignmentError(path, "has a norm where the model has none", theirs.told(), ours.told())
     normed = bool(ours.slots.keys() & {"scale", "shift", "mean", "var"})
@@ -202,6 +223,20 @@ def _still_norm(ours: Layer, theirs: Layer, dtype: torch.dtype) -> dict[str, _So
 
 def _whole(held: Held, layer: Layer) -> _Source:
     return _Source(_unchanged(held), "exact", held.constant.name or layer.told(), held)
+
+
+def _directed(own: Held, held: Held, theirs: Layer, ours: Layer, path: Path) -> _Source:
+    """Return the source of a weight that the model, the file, both or neither divide by its length."""
+    if own.unit == held.unit:
+        return _whole(held.of_any_length(), theirs)
+    if held.unit:
+        raise AlignmentError(path, "computes weights in its graph", theirs.told(), ours.told())
+    return replace(_whole(held, theirs), note="of which the model takes the direction alone; the file has that length")
+
+
+def _number(held: Held, layer: Layer, dtype: torch.dtype) -> _Source:
+    """Return the source of a single number, which a file may have as a whole one."""
+    return replace(_whole(held, layer), make=lambda _: held.values().to(dtype))
 
 
 def _folded(held: Held, note: str) -> _Source:
