@@ -98,7 +98,7 @@ def verify(a: str, b: str | None, spec: str | None, keymap: str | None, as_json:
 @click.command(cls=TellsErrors, context_settings=_CONTEXT, short_help="Tell which models a weights file can be of.")
 @click.argument("file", type=click.Path())
 @click.option("--within", metavar="PLACE", help="Which weights, where FILE holds several: ema, state_dict.teacher.")
-@click.option("--libraries", is_flag=True, help="Try the models of timm and torchvision too, which takes a while.")
+@click.option("--libraries", is_flag=True, help="Try the models of timm and torchvision too, which takes some seconds.")
 @click.option("-o", "--output", metavar="SPECFILE", type=click.Path(), help="Write the spec of the model, for --spec.")
 @_json
 def identify(file: str, within: str | None, libraries: bool, output: str | None, as_json: bool) -> None:

@@ -222,6 +222,23 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     assert f"zoo.load('{path}', spec={{'backbone': 'torchvision:alexnet'}})" in done.output
 
 
+@pytest.mark.parametrize("classes", [0, 5, None])
+@pytest.mark.parametrize("name", ["resnet10t", "vit_small_patch14_dinov2"])  # the latter has no classifier by itself
+def test_a_model_of_a_library_is_told_with_any_classifier_or_none(
+    name: str, classes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "vit_small_patch16_224", "resnet10t", name])
+    monkeypatch.setattr(torchvision.models, "list_models", lambda **_: ["alexnet"])
+    given = {} if classes is None else {"num_classes": classes}
+    with torch.device("meta"):
+        theirs = timm.create_model(name, **given).state_dict()
+    state = {name: torch.zeros(tensor.shape, dtype=torch.uint8) for name, tensor in theirs.items()}
+    fits = zoo.identify(saved(state, tmp_path / "run.pth"), libraries=True).fits
+    assert {fit.model for fit in fits} == {f"timm:{name}"}
+    usual = 0 if "dinov2" in name else 1000
+    assert fits[0].changes == ({} if classes in (None, usual) else {"model": given})
+
+
 def test_a_graph_of_others_is_told_from_the_graph(tmp_path: Path) -> None:
     stranger = STRANGERS["LeNet-5 as nn.Sequential"]
     strangers.exported(stranger, "legacy", tmp_path / "x.onnx")

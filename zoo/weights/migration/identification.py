@@ -111,7 +111,7 @@ class Identification:
             names = f"in the names of {near.keymap}" if near.keymap else "in our names"
             yield f"  {near.model or 'a model without a name'} {names}: {some(near.differences, 3)}"
         if not self.libraries:
-            yield f"zoo identify {self.file} --libraries tries those of timm and torchvision too, which takes a while"
+            yield f"zoo identify {self.file} --libraries tries those of timm and torchvision too"
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

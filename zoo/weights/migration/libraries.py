@@ -5,19 +5,25 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import islice
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from zoo.errors import ZooError
+from zoo.held import is_lazy
 from zoo.spec import parse
 from zoo.weights.keymaps.library import library_table
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
 
+_ALLOWED = 8  # parameters of a model that may have other shapes than any in a file
 _ENOUGH = 5  # models of a library that fit: many are one network, trained otherwise
 
 Given = Mapping[str, torch.Tensor]
@@ -49,14 +55,19 @@ def in_libraries(variants: Iterable[tuple[Peeled, Given]]) -> Iterator[Theirs]:
         variants: the names in a file with less and less before them, each with the tensors by those names.
     """
     variants = list(variants)
-    for candidates in (_timm(), _torchvision()):
-        found = 0
-        for candidate in candidates:
-            for peeled, given in variants:
-                changes = candidate.fitting(given) if found < _ENOUGH else None
-                if changes is not None:
-                    found += 1
-                    yield Theirs(candidate.name, changes, peeled, candidate.call(changes), candidate.spec(changes))
+    for candidates in (list(_timm()), list(_torchvision())):
+        likely = [(each, *variant) for each in candidates for variant in variants if each.marked(variant[1])]
+        headless = [(each, *variant) for each in candidates for variant in variants if each.trunk_marked(variant[1])]
+        yield from list(_fitting(likely)) or _fitting(headless)
+
+
+def _fitting(tried: Iterable[tuple[_Candidate, Peeled, Given]]) -> Iterator[Theirs]:
+    fits = (
+        Theirs(candidate.name, changes, peeled, candidate.call(changes), candidate.spec(changes))
+        for candidate, peeled, given in tried
+        if (changes := candidate.fitting(given)) is not None
+    )
+    return islice(fits, _ENOUGH)
 
 
 @dataclass(frozen=True)
@@ -64,15 +75,22 @@ class _Candidate:
     name: str
     function: str
     make: Callable[..., nn.Module]
-    marks: tuple[str, ...] = ()  # names that are known without composing it
+    first: tuple[str, ...] = ()  # names that are known without composing it: of the first layer
+    last: tuple[str, ...] = ()  # and of the classifier
+    classes: int | None = None  # how many the model has by itself, where that is known
 
-    @cached_property
-    def tensors(self) -> Given | None:
-        return self.made()
+    def marked(self, given: Given) -> bool:
+        """Tell whether a file can be of the model as it is by itself, or with other classes."""
+        return all(mark in given for mark in (*self.first, *(self.last if self.classes != 0 else ())))
 
-    def made(self, **changes: Any) -> Given | None:
+    def trunk_marked(self, given: Given) -> bool:
+        """Tell whether a file can be of the model without its classifier."""
+        return self.classes != 0 and bool(self.last) and not self.marked(given) and all(m in given for m in self.first)
+
+    def made(self, given: Given, **changes: Any) -> Given | None:
+        """Return the tensors of the model; None if it cannot be made, or is soon seen to be another one."""
         try:
-            with torch.device("meta"), warnings.catch_warnings():
+            with torch.device("meta"), warnings.catch_warnings(), _giving_up(given):
                 warnings.simplefilter("ignore")  # of initialisers, which do nothing here
                 return self.make(**changes).state_dict()
         except Exception:  # what constructors raise on the meta device, or for such numbers, is any kind of error
@@ -93,21 +111,47 @@ class _Candidate:
 
     def fitting(self, given: Given) -> dict[str, Any] | None:
         """Return what the model is to be made with to have these tensors, or None if it cannot be."""
-        if not all(mark in given for mark in self.marks) or self.tensors is None:
-            return None
-        if self.tensors.keys() != given.keys():
-            return None
-        other = [name for name, tensor in self.tensors.items() if given[name].shape != tensor.shape]
-        if not other:
-            return {}
+        tensors = self.made(given)
         changes: dict[str, Any] = {}
-        first = next((name for name, tensor in self.tensors.items() if tensor.dim() > 2), "")
+        if tensors is not None and tensors.keys() != given.keys() and self.last:
+            classifier = next((given[mark] for mark in self.last if mark in given), None)
+            changes["num_classes"] = 0 if classifier is None else len(classifier)
+            tensors = self.made(given, **changes)
+        if tensors is None or tensors.keys() != given.keys():
+            return None
+        other = [name for name, tensor in tensors.items() if given[name].shape != tensor.shape]
+        if not other:
+            return changes
+        first = next((name for name, tensor in tensors.items() if tensor.dim() > 2), "")
         if first in other:
             changes["in_chans"] = given[first].shape[1]
         if other[-1] != first and given[other[-1]].dim():
             changes["num_classes"] = given[other[-1]].shape[0]
-        adapted = self.made(**changes)
+        adapted = self.made(given, **changes)
         return changes if adapted is not None and same_shapes(given, adapted) else None
+
+
+@contextmanager
+def _giving_up(given: Given) -> Iterator[None]:
+    """Stop the composing of a model once several of its parameters have shapes that no tensor of a file has.
+
+    The first layer and the classifier may have others, and what is made on the way may be replaced.
+    """
+    shapes = {tuple(tensor.shape) for tensor in given.values()}
+    thread, other = get_ident(), 0
+
+    def look(_: nn.Module, __: str, parameter: nn.Parameter) -> None:
+        nonlocal other
+        if get_ident() == thread and not is_lazy(parameter) and tuple(parameter.shape) not in shapes:
+            other += 1
+            if other > _ALLOWED:
+                raise LookupError(f"no tensor of the file has the shape {tuple(parameter.shape)}")
+
+    handle = register_module_parameter_registration_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _timm() -> Iterator[_Candidate]:
@@ -115,10 +159,16 @@ def _timm() -> Iterator[_Candidate]:
 
     for name in timm.list_models():
         config = timm.get_pretrained_cfg(name)
-        stated = [config.first_conv, config.classifier] if config is not None else []
-        marks = [each for mark in stated for each in (mark if isinstance(mark, tuple | list) else (mark,)) if each]
+        first, last = (_weights(config, mark) for mark in ("first_conv", "classifier"))
         make = partial(timm.create_model, name, pretrained=False)
-        yield _Candidate(f"timm:{name}", "timm.create_model", make, tuple(f"{mark}.weight" for mark in marks))
+        classes = config.num_classes if config is not None else None
+        yield _Candidate(f"timm:{name}", "timm.create_model", make, first, last, classes)
+
+
+def _weights(config: Any, mark: str) -> tuple[str, ...]:
+    """Return the names of the weights of a layer that timm describes; none if it does not."""
+    stated = getattr(config, mark, None) or ()
+    return tuple(f"{each}.weight" for each in ((stated,) if isinstance(stated, str) else stated) if each)
 
 
 def _torchvision() -> Iterator[_Candidate]:
