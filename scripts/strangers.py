@@ -266,7 +266,7 @@ LARGE = {
 }
 """Whole ones."""
 
-_D, _L, _U, _H = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16"
+_D, _L, _U, _H, _W = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16", "dynamo, float64"
 _BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, _RETRIEVAL, *_DEPLOYED = STRANGERS
 
 COMBINATIONS = [
@@ -279,6 +279,7 @@ COMBINATIONS = [
     *(Combination(_BASIC, _U, each) for each in (
         disguises.plain, disguises.anonymous, disguises.functions, disguises.extended)),
     *(Combination(_BASIC, _H, each) for each in (disguises.plain, disguises.anonymous)),
+    *(Combination(_BASIC, _W, each) for each in (disguises.anonymous, disguises.functions)),
     *(Combination(_BOTTLENECK, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_TIMM, each, disguises.anonymous) for each in (_D, _L)),
     *(Combination(_VGG_BN, _D, each) for each in (disguises.anonymous, disguises.extended)),
@@ -287,6 +288,7 @@ COMBINATIONS = [
     *(Combination(_VGG, _D, each) for each in (disguises.anonymous, disguises.extended)),
     *(Combination(_VGG, _L, each) for each in (disguises.constants,)),
     *(Combination(_LENET, _D, each) for each in (disguises.anonymous, disguises.extended, disguises.external)),
+    *(Combination(_LENET, _W, each) for each in (disguises.external, disguises.multiplied)),
     *(Combination(_LENET, _L, each) for each in (disguises.multiplied, disguises.shuffled, disguises.functions)),
     *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
@@ -315,6 +317,8 @@ def exported(stranger: Stranger, exporter: str, path: Path) -> nn.Module:
     fill(model)
     if exporter.endswith("float16"):
         model = model.half()
+    if exporter.endswith("float64"):
+        model = model.double()
     dtype = next(model.parameters()).dtype
     example = torch.randn(2, stranger.channels, *stranger.size).to(dtype)
     with warnings.catch_warnings():

@@ -204,7 +204,7 @@ def _report(
     proofs = (
         Proof("every layer of the model has one counterpart in the file, and no other is left there"),
         Proof(
-            f"onnxruntime on the file{end.before} and the model agree on {worst.inputs} of "
+            f"{observed.by} on the file{end.before} and the model agree on {worst.inputs} of "
             f"{'×'.join(map(str, size))}, as closely as a run in float64 tells",
             True,
             worst.error,

@@ -1,4 +1,4 @@
-"""The proof of an alignment: onnxruntime on the stranger's file, and the new model, give the same.
+"""The proof of an alignment: the stranger's file, run by onnxruntime, and the new model give the same.
 
 The file is run first, in a process of its own, and what it gives is kept: its weights never are in memory here.
 """
@@ -22,7 +22,7 @@ from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.port import InputPort
 from zoo.weights.alignment.target import Target
 from zoo.weights.fingerprint import fingerprint_of
-from zoo.weights.verification.apart import outputs_apart
+from zoo.weights.verification.apart import REFERENCE, outputs_apart
 from zoo.weights.verification.bounds import Work, bounds_for
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
@@ -37,11 +37,13 @@ class Observed:
 
     Attributes:
         batch: the input, in float64.
-        outputs: what onnxruntime made of it.
+        outputs: what was made of it.
+        by: what ran the file.
     """
 
     batch: torch.Tensor
     outputs: Sequence[torch.Tensor]
+    by: str
 
     @property
     def varies(self) -> bool:
@@ -97,22 +99,35 @@ def observe(
     count = port.shape[0] if port.shape and port.shape[0] is not None else len(both) + 1  # the first one once more
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
-    within = bounds_for(Work(goal.activations, goal.products), weights, batches, optimised=False)
+    names = [end.graph.outputs[index] for index in which]
+    work = Work(goal.activations, goal.products)
+
+    def run(*, reference: bool) -> list[list[torch.Tensor]]:
+        within = bounds_for(work, weights, batches, reference=reference)
+        return outputs_apart(path, batches, within, names=names, added=end.added, reference=reference)
+
+    by = "onnxruntime"
     try:
-        found = outputs_apart(
-            path, batches, within, names=[end.graph.outputs[index] for index in which], added=end.added
-        )
+        try:
+            found = run(reference=False)
+        except RunError as error:
+            # It has few operators in float64, and no convolution.
+            wide = torch.float64 in {each.dtype for each in end.graph.tensors.values()}
+            if not wide or "NOT_IMPLEMENTED" not in str(error):
+                raise
+            by = REFERENCE
+            found = run(reference=True)
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
     except RunawayGraphError as error:
-        raise AlignmentError(path, f"cannot be proven: onnxruntime {error.reason}") from error
+        raise AlignmentError(path, f"cannot be proven: {by} {error.reason}") from error
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
     if count > len(both) and all(each.dim() and len(each) == count for each in outputs):
         _refuse_unlike(outputs, len(both), path)
         batches, outputs = [both], [each[: len(both)] for each in outputs]
     if not all(bool(torch.isfinite(each).all()) for each in outputs if each.is_floating_point()):
         raise AlignmentError(path, "cannot be proven: what it computes is not finite; a weight of it may be damaged")
-    return Observed(torch.cat(batches), outputs)
+    return Observed(torch.cat(batches), outputs, by)
 
 
 def _refuse_unlike(outputs: Sequence[torch.Tensor], samples: int, path: Path) -> None:
@@ -147,7 +162,7 @@ def prove(model: Model, observed: Observed, which: Sequence[int], path: Path) ->
     try:
         found = compare_outputs(
             chosen,
-            {"onnxruntime": lambda _: observed.outputs},
+            {observed.by: lambda _: observed.outputs},
             {"random numbers and an image": [observed.batch]},
             [],
             copied=False,

@@ -75,9 +75,8 @@ def _run(
             f"computes something else than the model with these tensors: {worst.error:.2g} apart on {worst.inputs}, "
             f"{worst.limit:.2g} would do",
         )
-    ran = (
-        f"onnxruntime on the file{end.before} and the model agree on {worst.inputs} of {'×'.join(map(str, port.size))}"
-    )
+    size = "×".join(map(str, port.size))
+    ran = f"{observed.by} on the file{end.before} and the model agree on {worst.inputs} of {size}"
     proofs = (
         Proof("each tensor of the file has the name and the shape of one of the model's, and none is left over"),
         Proof(f"{ran}, as closely as a run in float64 tells", True, worst.error, worst.limit),

@@ -24,6 +24,9 @@ from zoo.weights.verification.process import Process, started
 MAX_SECONDS = 600
 """How long it may take, however little it is to compute: files that are worth a proof take some seconds."""
 
+REFERENCE = "the reference implementation of onnx"
+"""What runs a file in float64 where onnxruntime cannot."""
+
 _CRASHED = 1 << 30  # Windows ends a process that crashes with a status beyond it
 
 
@@ -56,8 +59,9 @@ def outputs_apart(
     names: Sequence[str] = (),
     added: Sequence[str] = (),
     optimised: bool = False,
+    reference: bool = False,
 ) -> list[list[torch.Tensor]]:
-    """Run an ONNX file by onnxruntime on the CPU in another process.
+    """Run an ONNX file on the CPU in another process.
 
     Its weights are never in the memory of this one, and neither a crash nor a graph that wants all memory there is
     reaches it. It ends with this one, whatever ends this one.
@@ -69,13 +73,15 @@ def outputs_apart(
         names: what it is to give, by name; its own outputs unless given.
         added: those of them that are no outputs of the file, but values within its graph.
         optimised: whether onnxruntime optimises the graph before, or runs it as it is written.
+        reference: whether the reference implementation of onnx runs it rather than onnxruntime: slower, but it has
+            every operator in float64 as well.
 
     Returns:
         For each batch the outputs, in the order of ``names``.
 
     Raises:
-        RunError: onnxruntime does not open or not run it.
-        RunawayGraphError: it makes onnxruntime crash, or is not done within the bounds.
+        RunError: it is not opened or not run.
+        RunawayGraphError: it crashes, or is not done within the bounds.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise RunError("onnxruntime needs a process of its own, and there is no Python interpreter here to start one")
@@ -92,7 +98,9 @@ def outputs_apart(
         "batches": [[each.dtype.name, each.shape] for each in arrays],
         "names": list(names),
         "added": list(added),
+        "reference": reference,
     }
+    runner = REFERENCE if reference else "onnxruntime"
     longest = max(MAX_SECONDS, within.seconds)
     with ExitStack() as stack:
         try:
@@ -104,7 +112,7 @@ def outputs_apart(
         if "runaway" in told:
             raise RunawayGraphError(path, told["runaway"])
         if "error" in told:
-            raise RunError(f"onnxruntime does not run {path}: {told['error']}")
+            raise RunError(f"{runner} does not run {path}: {told['error']}")
         outputs = [_read(process, np.dtype(name), shape) for name, shape in _bounded(told, within.output, path)]
         if not outputs or any(each is None for each in outputs):
             raise _ended(process, path, within.seconds, longest)

@@ -25,6 +25,12 @@ _OPTIMISED = 8
 _ROOM = 2
 """How many times its activations onnxruntime may take: it unrolls the windows of convolutions of volumes."""
 
+_UNROLLED = 32
+"""The same for the reference implementation, which unrolls those of images and keeps all that it makes."""
+
+_SLOWNESS = 4
+"""How many times longer the reference implementation may take."""
+
 _STARTED = 20
 """In how many seconds onnxruntime is there and has read a graph, on any machine."""
 
@@ -61,7 +67,9 @@ class Work(NamedTuple):
     products: int
 
 
-def bounds_for(work: Work, weights: int, batches: Sequence[torch.Tensor], *, optimised: bool) -> Bounds:
+def bounds_for(
+    work: Work, weights: int, batches: Sequence[torch.Tensor], *, optimised: bool = False, reference: bool = False
+) -> Bounds:
     """Return what the run of a model of this size can need, on any machine.
 
     Args:
@@ -69,13 +77,17 @@ def bounds_for(work: Work, weights: int, batches: Sequence[torch.Tensor], *, opt
         weights: how many bytes its weights have.
         batches: its inputs.
         optimised: whether onnxruntime optimises the graph before.
+        reference: whether the reference implementation of onnx runs it.
     """
     samples = [len(each) for each in batches]
     made = _WIDEST * work.activations
     return Bounds(
-        memory=_AT_REST + (_OPTIMISED if optimised else _AS_WRITTEN) * weights + _ROOM * made * max(samples),
+        memory=_AT_REST
+        + (_OPTIMISED if optimised else _AS_WRITTEN) * weights
+        + (_UNROLLED if reference else _ROOM) * made * max(samples),
         output=_SMALL + made * sum(samples),
-        seconds=_STARTED + (weights + sum(samples) * (work.products + made)) // _SLOWEST,
+        seconds=(_SLOWNESS if reference else 1)
+        * (_STARTED + (weights + sum(samples) * (work.products + made)) // _SLOWEST),
     )
 
 

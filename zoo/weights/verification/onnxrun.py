@@ -1,4 +1,6 @@
-"""A program that runs an ONNX file by onnxruntime, in a process of its own and within bounds of memory and time.
+"""A program that runs an ONNX file, in a process of its own and within bounds of memory and time.
+
+By onnxruntime, or by the reference implementation of onnx, which has every operator in every precision.
 
 It takes on stdin one line of JSON and the bytes of the inputs, and gives on stdout one line of JSON and the bytes of
 the outputs. It ends when stdin does, or whoever started it. It imports nothing of zoo, nor torch.
@@ -62,10 +64,33 @@ _THREADS = 8
 
 def _computed(request: dict[str, Any], inputs: list[bytes]) -> list[Any]:
     import numpy as np
-    import onnxruntime
 
     kinds = zip(request["batches"], inputs, strict=True)
     batches = [np.frombuffer(held, name).reshape(shape) for (name, shape), held in kinds]
+    made = (_by_reference if request["reference"] else _by_onnxruntime)(request, batches)
+    outputs = [np.asarray(each, order="C") for each in made]
+    if any(each.dtype.kind not in "biuf" for each in outputs):
+        raise ValueError("it gives what is no numbers")
+    return outputs
+
+
+def _by_reference(request: dict[str, Any], batches: list[Any]) -> list[Any]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load(request["path"])
+    held = {each.name for each in model.graph.initializer}
+    port = _only([each for each in model.graph.input if each.name not in held])
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
+    session = ReferenceEvaluator(model)
+    names = request["names"] or None  # values within the graph are as good as its outputs
+    return [each for batch in batches for each in session.run(names, {port.name: batch.astype(dtype)})]
+
+
+def _by_onnxruntime(request: dict[str, Any], batches: list[Any]) -> list[Any]:
+    import numpy as np
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not request["optimised"]:
@@ -80,16 +105,16 @@ def _computed(request: dict[str, Any], inputs: list[bytes]) -> list[Any]:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         graph = _with_outputs(path, request["added"])
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    port, *others = session.get_inputs()
-    if others:
-        raise ValueError(f"it takes {len(others) + 1} inputs; expected one")
+    port = _only(session.get_inputs())
     dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(port.type, np.float32)
     names = request["names"] or None
-    made = [each for batch in batches for each in session.run(names, {port.name: batch.astype(dtype)})]
-    outputs = [np.asarray(each, order="C") for each in made]
-    if any(each.dtype.kind not in "biuf" for each in outputs):
-        raise ValueError("it gives what is no numbers")
-    return outputs
+    return [each for batch in batches for each in session.run(names, {port.name: batch.astype(dtype)})]
+
+
+def _only(ports: list[Any]) -> Any:
+    if len(ports) != 1:
+        raise ValueError(f"it takes {len(ports)} inputs; expected one")
+    return ports[0]
 
 
 def _with_outputs(path: Path, names: list[str]) -> bytes:
