@@ -6,12 +6,13 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import zoo
-from zoo.errors import ShapeError, UnknownNameError
+from zoo.errors import ShapeError, UnknownNameError, ZooError
 
 
 @pytest.fixture
@@ -169,3 +170,9 @@ def test_a_wrong_input_is_named(name: str, shape: tuple[int, ...], message: str)
     with pytest.raises(ShapeError) as caught:
         zoo.build(name)(torch.zeros(shape))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("given", [np.zeros((1, 1, 32, 32), np.float32), [1, 2], None])
+def test_what_is_no_tensor_is_no_input(given: object) -> None:
+    with pytest.raises(ZooError, match=f"model input: found '{type(given).__name__}'; expected a tensor"):
+        zoo.build("lenet")(given)

@@ -50,6 +50,13 @@ def test_the_public_surface_is_this_list() -> None:
     assert set(zoo.__all__) <= set(dir(zoo))
 
 
+def test_what_completion_offers_is_the_surface_and_the_modules() -> None:
+    offered = dir(zoo)
+    assert set(zoo.__all__) <= set(offered)
+    assert len(set(offered)) == len(offered)
+    assert not {"Any", "TYPE_CHECKING", "import_module", "annotations", "_HOMES"} & set(offered)
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'zoo' has no attribute 'biuld'"):
         _ = zoo.biuld

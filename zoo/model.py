@@ -238,6 +238,9 @@ class Model(nn.Module):
 
     def _check_input(self, x: torch.Tensor) -> None:
         channels, size = self._spec["input"]["channels"], self._spec["input"]["size"]
+        if not isinstance(x, torch.Tensor):
+            found = type(x).__name__
+            raise ZooError(f"model input: found {found!r}; expected a tensor: torch.as_tensor(…), and batches first")
         dims = getattr(self.backbone, "dims", 2) if size is None else len(size)
         if x.dim() != dims + 2 or x.shape[1] != channels:
             sizes = {1: "L", 2: "H, W", 3: "D, H, W"}.get(dims, "*size")

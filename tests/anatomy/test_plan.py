@@ -189,3 +189,9 @@ def test_it_is_printed() -> None:
     assert "├─ backbone  resnet_lite" in text
     assert re.search(r"layer4  Sequential +512×7×7 +435 +8\.39M", text)
     assert json.loads(json.dumps(zoo.plan("lenet").to_json()))["parameters"] == 61706
+
+
+def test_a_vector_has_no_stride() -> None:
+    neck = zoo.plan("lenet").parts["neck"].outputs[0]
+    assert (neck.shape, neck.stride) == ((1, 400), (0, 0))
+    assert [f.size for f in neck.field] == [16, 16]

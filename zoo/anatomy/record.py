@@ -192,7 +192,7 @@ def output(name: str, shape: tuple[int, ...], reach: Reach | None, size: tuple[i
     field = tuple(_field(reach, axis, n) for axis, n in enumerate(size))
     is_map = len(shape) == len(size) + 2
     ratios = [_number(Fraction(n, max(own, 1))) for n, own in zip(size, shape[2:], strict=True)] if is_map else []
-    stride = tuple(f.jump or (ratios[axis] if is_map else 0) for axis, f in enumerate(field))
+    stride = tuple((f.jump or ratios[axis]) if is_map else 0 for axis, f in enumerate(field))
     return Output(name, shape, stride, field)
 
 

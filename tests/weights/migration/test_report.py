@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import torch
+
 from zoo.weights.migration.report import (
     Alignment,
     MigrationReport,
@@ -12,6 +14,7 @@ from zoo.weights.migration.report import (
     Renaming,
     TensorOrigin,
     Unwrapping,
+    precision_of,
 )
 
 REPORT = MigrationReport(
@@ -97,3 +100,10 @@ def test_nothing_checked_is_not_proven() -> None:
 
 def test_what_a_file_says_can_do_nothing_to_a_terminal() -> None:
     assert "\x1b" not in str(MigrationReport("a.pth", "pt", 1, "lenet", Unwrapping(within="\x1b[2J")))
+
+
+def test_an_uncommon_precision_is_told() -> None:
+    tensors = [torch.zeros(1, dtype=each) for each in (torch.float32, torch.float16, torch.int64)]
+    assert precision_of(tensors) == "float16 and float32"
+    assert "with 124 tensors, in float16." in str(replace(REPORT, precision="float16"))
+    assert "with 124 tensors." in str(replace(REPORT, precision="float32"))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 import zoo
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.weights.parity import compare
 from zoo.weights.verification.outputs import FACTOR, RunError, compare_outputs, in_torch
 from zoo.weights.verification.probes import probes
@@ -355,3 +355,12 @@ def test_what_does_not_run_or_has_another_shape_is_told() -> None:
         compare_outputs(Answer(1.0, 2.0), {"other": in_torch(Answer(1.0, 2.0, 3.0))}, x, ())
     with pytest.raises(RunError, match=r"other does not run on an input of \(2, 1\): RuntimeError"):
         compare_outputs(Answer(1.0, 2.0), {"other": in_torch(nn.Linear(3, 2))}, x, ())
+
+
+def test_what_is_neither_a_model_nor_a_path_is_refused() -> None:
+    model = zoo.build("lenet")
+    for pair, side in (((model, 3), "b"), ((3, model), "a"), ((model, model.state_dict()), "b")):
+        with pytest.raises(
+            WeightsError, match=rf"^{side}: found '\w+'; expected a model or the path of a weights file"
+        ):
+            zoo.verify(*pair)

@@ -27,7 +27,7 @@ from zoo.weights.alignment.safety import following, refuse_growing, refuse_unsaf
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
-from zoo.weights.migration.report import Alignment, MigrationReport, Proof
+from zoo.weights.migration.report import Alignment, MigrationReport, Proof, precision_of
 from zoo.weights.rebuilding import checkpoint_tensors, rebuild
 from zoo.weights.verification.outputs import OutputParity
 
@@ -219,4 +219,5 @@ def _report(
         alignment=alignment,
         proofs=proofs,
         uncertain=tuple(uncertain),
+        precision=precision_of(checkpoint.state_dict().values()),
     )

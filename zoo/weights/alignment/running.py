@@ -14,7 +14,7 @@ from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import refuse_growing, refuse_unsafe
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.migration.report import MigrationReport, Proof
+from zoo.weights.migration.report import MigrationReport, Proof, precision_of
 from zoo.weights.rebuilding import rebuild
 
 
@@ -82,7 +82,10 @@ def _run(
         Proof(f"{ran}, as closely as a run in float64 tells", True, worst.error, worst.limit),
     )
     uncertain = (f"its graph was not laid beside the model's: it {_told(why)}", *end.notes)
-    return MigrationReport(str(path), "onnx", len(given), target, proofs=proofs, uncertain=uncertain)
+    precision = precision_of(given.values())
+    return MigrationReport(
+        str(path), "onnx", len(given), target, proofs=proofs, uncertain=uncertain, precision=precision
+    )
 
 
 def _told(error: AlignmentError) -> str:

@@ -20,7 +20,7 @@ from zoo.weights.keymaps.library import library_table
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
 from zoo.weights.keymaps.table import Table
 from zoo.weights.migration.nearest import Nearest, Tables, changes_told, nearest, remedy_of
-from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping
+from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping, precision_of
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
 from zoo.weights.reading import format_name
@@ -287,7 +287,9 @@ def _unwrapped(checkpoint: Checkpoint, peeled: Peeled) -> Unwrapping | None:
 
 def _report(checkpoint: Checkpoint, parsed: ParsedSpec, path: Path, tensors: int) -> MigrationReport:
     target = " → ".join(part.type for part in parsed.parts)
-    return MigrationReport(str(path), format_name(path), tensors, target, unwrapping=checkpoint.unwrapping)
+    precision = precision_of(checkpoint.tensors.values())
+    name = format_name(path)
+    return MigrationReport(str(path), name, tensors, target, checkpoint.unwrapping, precision=precision)
 
 
 def _suggest_parts(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+
 from zoo.messages import printable, some
+from zoo.weights.dtypes import dtype_name
 
 Provenance = Literal["exact", "batchnorm-folded", "identity", "ambiguous"]
 """Where the values of a tensor come from: from the file as they are; from one that a BatchNorm was folded into; from
@@ -140,6 +143,7 @@ class MigrationReport:
         alignment: how graphs were aligned; None if names told all.
         proofs: what was checked.
         uncertain: what nobody could tell, or what is lost.
+        precision: what its floating-point tensors are, ``"float16"``.
         changed: what was changed in the model once that was proven, ``"head.num_classes 37 → 5"``; ``model.transfer``
             names the tensors.
 
@@ -160,6 +164,7 @@ class MigrationReport:
     proofs: tuple[Proof, ...] = ()
     uncertain: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    precision: str = ""
 
     @property
     def proven(self) -> bool:
@@ -180,8 +185,9 @@ class MigrationReport:
         yield f"{self.file} became {self.target}."
         wrapping, alignment = self.unwrapping or Unwrapping(), self.alignment
         by = f", written by {alignment.producer}," if alignment is not None and alignment.producer else ""
+        told = f", in {self.precision}" if self.precision not in ("", "float32") else ""
         by = f", as {wrapping.writer} writes it," if wrapping.writer else by
-        yield f"The file is of the format {self.format}{by} with {self.tensors} tensors."
+        yield f"The file is of the format {self.format}{by} with {self.tensors} tensors{told}."
         if wrapping.within:
             others = [each for each in wrapping.candidates if each != wrapping.within]
             chosen = f" (chosen among {', '.join(map(repr, wrapping.candidates))})" if others else ""
@@ -202,6 +208,11 @@ class MigrationReport:
         if self.changed:
             yield f"Then: the model was changed, {some(self.changed)}; model.transfer names the tensors that are new."
         yield from (_sentence(f"Uncertain: {each}") for each in self.uncertain)
+
+
+def precision_of(tensors: Iterable[torch.Tensor]) -> str:
+    """Return what the floating-point tensors among these are, in words: ``"float16 and float32"``."""
+    return " and ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors if tensor.is_floating_point()}))
 
 
 def _sentence(text: str) -> str:

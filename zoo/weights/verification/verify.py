@@ -20,7 +20,7 @@ from zoo.weights.dtypes import dtype_name
 from zoo.weights.files import model_of
 from zoo.weights.onnx.ports import read_input_shapes
 from zoo.weights.parity import bit_equal
-from zoo.weights.reading import read
+from zoo.weights.reading import path_of, read
 from zoo.weights.regions import bytes_of
 from zoo.weights.verification.apart import in_onnxruntime
 from zoo.weights.verification.bounds import work_of
@@ -102,7 +102,7 @@ def verify(
     """
     if b is None and isinstance(a, nn.Module):
         raise ZooError("found one model to verify; expected a file, or two of either to compare")
-    sides = [_side(each, label) for each, label in zip((a, b), _labels(a, b), strict=True) if each is not None]
+    sides = [_side(each, label) for each, label in ((a, "a"), (b, "b")) if each is not None]
     fingerprints = tuple(
         FingerprintParity(side.label, claimed.fingerprint if claimed else None, side.checkpoint.fingerprint)
         for side in sides
@@ -146,20 +146,15 @@ def verify(
     )
 
 
-def _labels(a: Subject, b: Subject | None) -> tuple[str, str]:
-    first = "a" if isinstance(a, nn.Module) else fspath(a)
-    return first, "b" if b is None or isinstance(b, nn.Module) else fspath(b)
-
-
 def _side(subject: Subject, label: str) -> _Side:
     if isinstance(subject, nn.Module):
         model: nn.Module = getattr(subject, "_orig_mod", subject)  # what torch.compile wraps
         state = model.state_dict(keep_vars=True)
         aliases = tied(state)
         return _Side(label, None, None, {name: state[aliases.get(name, name)].detach() for name in state}, model)
-    path = Path(subject)
+    path = path_of(subject, "a model or the path of a weights file", label)
     checkpoint = read(path, mapped=False)
-    return _Side(label, path, checkpoint, checkpoint.state_dict(), None)
+    return _Side(fspath(path), path, checkpoint, checkpoint.state_dict(), None)
 
 
 def _difference(
