@@ -211,6 +211,13 @@ STRANGERS = {
 """Small ones."""
 
 STRANGERS |= {
+    "torchvision ResNet, instance norms": Stranger(
+        lambda: resnet.ResNet(
+            resnet.BasicBlock, [1, 1, 1, 1], num_classes=10, norm_layer=lambda n: nn.InstanceNorm2d(n, affine=True)
+        ),
+        lambda: spec_of("resnet18", backbone={"layers": [1, 1, 1, 1], "norm": "instance"}, head={"num_classes": 10}),
+        size=(64, 64),
+    ),
     "retrieval network, GeM and cosines": Stranger(
         _Retrieval,
         lambda: {
@@ -267,7 +274,9 @@ LARGE = {
 """Whole ones."""
 
 _D, _L, _U, _H, _W = "dynamo", "legacy", "dynamo, unfolded", "dynamo, float16", "dynamo, float64"
-_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, _RETRIEVAL, *_DEPLOYED = STRANGERS
+_BASIC, _BOTTLENECK, _TIMM, _VGG, _VGG_BN, _LENET, _GROUPED, _LAYERED, _SIGNAL, _INSTANCE, _RETRIEVAL, *_DEPLOYED = (
+    STRANGERS
+)
 
 COMBINATIONS = [
     *(Combination(_BASIC, _D, each) for each in (
@@ -293,6 +302,7 @@ COMBINATIONS = [
     *(Combination(_GROUPED, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_LAYERED, each, disguises.extended) for each in (_D, _L)),
     *(Combination(_SIGNAL, each, disguises.anonymous) for each in (_D, _L, _U)),
+    *(Combination(_INSTANCE, each, disguises.anonymous) for each in (_D, _L, _U)),
     *(Combination(_RETRIEVAL, _D, each) for each in (disguises.anonymous, disguises.extended)),
     *(Combination(_RETRIEVAL, _L, each) for each in (disguises.plain, disguises.extended)),
     *(Combination(_RETRIEVAL, _U, each) for each in (disguises.anonymous, disguises.basic)),

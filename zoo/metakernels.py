@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Where a tensor lies in its storage: offset, shape and strides."""
+"""Where a tensor lies in its storage: offset, shape, and the stride along each axis that is longer than 1."""
 
 _aten = torch.ops.aten
 
@@ -69,8 +69,9 @@ def storage_id(tensor: torch.Tensor) -> int:
 
 
 def layout(tensor: torch.Tensor) -> Layout:
-    """Return where a tensor lies in its storage."""
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
+    """Return where a tensor lies in its storage; along an axis of length 1 there is no stride to tell."""
+    strides = tuple(0 if n == 1 else step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return int(tensor.storage_offset()), tuple(tensor.shape), strides
 
 
 def _empty(x: torch.Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> torch.Tensor:

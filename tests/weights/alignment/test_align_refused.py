@@ -314,3 +314,12 @@ def test_channels_that_come_last_are_told(tmp_path: Path) -> None:
         AlignmentError, match="takes an input of 1×32×32×3; the model takes 3 channels, and the channels c"
     ):
         zoo.load(tmp_path / "x.onnx", spec=STRANGERS[RESNET].spec())
+
+
+@pytest.mark.parametrize("norm", ["batch", {"type": "group", "groups": 4}, "none"])
+def test_instance_norms_are_not_taken_for_others(norm: object, tmp_path: Path) -> None:
+    stranger = STRANGERS["torchvision ResNet, instance norms"]
+    strangers.exported(stranger, "legacy", tmp_path / "x.onnx")
+    spec = stranger.spec()
+    with pytest.raises(AlignmentError):
+        zoo.load(tmp_path / "x.onnx", spec={**spec, "backbone": {**spec["backbone"], "norm": norm}})

@@ -67,13 +67,19 @@ def _product(graph: Recording, _: _Shape, x: torch.Tensor, y: torch.Tensor) -> s
 
 
 def _batch_norm(
-    graph: Recording, _: _Shape, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None,
-    mean: torch.Tensor, var: torch.Tensor, *rest: Any,
+    graph: Recording, shape: _Shape, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None,
+    mean: torch.Tensor | None, var: torch.Tensor | None, *rest: Any,
 ) -> str:  # fmt: skip
-    if weight is None or bias is None:
+    training, *_, eps = rest
+    if training:
+        if mean is not None or var is not None or len(x) != 1:
+            raise UntraceableError("a BatchNorm in training")
+        # So torch computes an instance norm: samples are laid beside each other, as channels of one.
+        normed = graph.node("InstanceNormalization", graph.name(x))
+        return _affine(graph, normed, weight, bias, len(shape) - 2)
+    if weight is None or bias is None or mean is None or var is None:
         raise UntraceableError("a BatchNorm without weights")
-    eps = float(rest[-1])
-    return graph.node("BatchNormalization", *(graph.name(t) for t in (x, weight, bias, mean, var)), epsilon=eps)
+    return graph.node("BatchNormalization", *(graph.name(t) for t in (x, weight, bias, mean, var)), epsilon=float(eps))
 
 
 def _affine(graph: Recording, made: str, weight: torch.Tensor | None, bias: torch.Tensor | None, rank: int) -> str:
@@ -82,7 +88,7 @@ def _affine(graph: Recording, made: str, weight: torch.Tensor | None, bias: torc
         if each is not None:
             name = graph.name(each)
             if rank > each.dim():
-                name = graph.node("Reshape", name, shape=(*each.shape, *(1,) * rank))
+                name = graph.node("Reshape", name, shape=(-1, *(1,) * rank))
             made = graph.node(op, made, name)
     return made
 
@@ -92,6 +98,23 @@ def _group_norm(
 ) -> str:
     normed = graph.node("InstanceNormalization", graph.name(x))
     return _affine(graph, normed, weight, bias, len(shape) - 2)
+
+
+def _repeated(graph: Recording, _: _Shape, x: torch.Tensor, times: Sequence[int]) -> str:
+    """Translate weights that are there once for each sample, which a graph has once."""
+    if x.dim() != 1 or len(times) != 1:
+        raise UntraceableError("repeat")
+    return graph.name(x)
+
+
+def _restrided(
+    graph: Recording, _: _Shape, x: torch.Tensor, size: Sequence[int], strides: Sequence[int], *offset: int | None
+) -> str:
+    """Translate what changes nothing but the strides of axes of length 1: so torch makes a pooled map channels-last."""
+    moved = any(n > 1 and a != b for n, a, b in zip(x.shape, strides, x.stride(), strict=False))
+    if tuple(size) != tuple(x.shape) or moved or any(each is not None for each in offset):
+        raise UntraceableError("as_strided")
+    return graph.name(x)
 
 
 def _layer_norm(
@@ -207,6 +230,8 @@ OPERATORS: Mapping[str, Callable[..., str | tuple[str, ...]]] = {
     "_native_batch_norm_legit_no_training": _batch_norm,
     "cudnn_batch_norm": _batch_norm,
     "native_group_norm": _group_norm,
+    "repeat": _repeated,
+    "as_strided": _restrided,
     "native_layer_norm": _layer_norm,
     "max_pool2d_with_indices": _pool("MaxPool"),
     "max_pool3d_with_indices": _pool("MaxPool"),
