@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from zoo.dispatch import Dispatch
 
 Layout = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Where a tensor lies in its storage: offset, shape, and the stride along each axis that is longer than 1."""
@@ -32,19 +33,11 @@ def made(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return shape(*args)
 
 
-class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
-    """Sees every operation of a model on the meta device; autograd has done its part, composite ones are taken apart.
+class OnMeta(Dispatch):
+    """Sees every operation of a model on the meta device.
 
     What a tensor is can be kept by :func:`storage_id` and :func:`layout`, for views are new tensors each time.
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would hide the method that sees them from its compiler, for which it imports the compiler: two seconds.
-        return False
 
     def computed(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], taken: Sequence[torch.Tensor]) -> Any:
         """Return what an operation makes.

@@ -123,7 +123,7 @@ def run(model: nn.Module, x: torch.Tensor, *, training: bool) -> Run:
     return Run(tracer.visits, tracer.peak, tracer.input_kept)
 
 
-class _Tracer(OnMeta):  # type: ignore[no-untyped-call] # torch has no types there
+class _Tracer(OnMeta):
     """Watches every operation; autograd has done its part by then, and composite ones are taken apart.
 
     What a tensor depends on is kept by its storage and its layout there, for views are new tensors each time.

@@ -65,7 +65,7 @@ def traced(model: Model, size: Sequence[int]) -> Traced:
 _INPUT = "the input"
 
 
-class _Trace(OnMeta):  # type: ignore[no-untyped-call] # torch has no types there
+class _Trace(OnMeta):
     """Records every operator that a model calls."""
 
     def __init__(self, model: Model, x: torch.Tensor) -> None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zoo.counting import multiply_adds
+from zoo.dispatch import Dispatch
 from zoo.weights.verification.outputs import in_torch, run_on
 
 _AT_REST = 1 << 30
@@ -106,16 +106,12 @@ def work_of(model: nn.Module, batch: torch.Tensor) -> Work:
     return Work(-(-counter.made // len(batch)), -(-counter.products // len(batch)))
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types there
-    """Counts what operations make; autograd has done its part, composite ones are taken apart."""
+class _Counter(Dispatch):
+    """Counts what operations make."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.made = self.products = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch would import its compiler for that, two seconds
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from zoo.model import evaluating
+from zoo.weights.verification.narrow import NARROW, SumsInFloat32
 
 FACTOR = 4
 """How many times the error of the reference another way may be wrong.
@@ -123,12 +125,15 @@ def compare_outputs(
 
 
 def in_torch(model: nn.Module, dtype: torch.dtype | None = None) -> Run:
-    """Return the run of a model by torch, in evaluation mode; the model stays as it is."""
+    """Return the run of a model by torch, in evaluation mode; the model stays as it is.
+
+    In float16 and bfloat16 a CPU keeps sums in float32 (:class:`~zoo.weights.verification.narrow.SumsInFloat32`).
+    """
     parameter = next(model.parameters(), torch.empty(0))
     dtype = dtype or _precision(model)
 
     def run(x: torch.Tensor) -> Sequence[torch.Tensor]:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), SumsInFloat32() if dtype in NARROW else nullcontext():
             leaves = torch.utils._pytree.tree_leaves(model(x.to(device=parameter.device, dtype=dtype)))
         return [leaf.detach().cpu() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
