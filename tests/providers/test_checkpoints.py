@@ -84,6 +84,57 @@ def test_a_checkpoint_of_torchvision_gives_the_map_that_torchvision_computes(nam
         assert torch.equal(model(image)[-1], seen[0])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm:resnet10t",
+        "timm:regnety_002",
+        "timm:densenet121",
+        "torchvision:mobilenet_v2",
+        "torchvision:regnet_y_400mf",
+    ],
+)
+def test_a_classifier_that_computes_as_our_head_does_comes_home_too_and_goes_back(name: str, tmp_path: Path) -> None:
+    library, _, model = name.partition(":")
+    torch.manual_seed(0)
+    make = timm.create_model if library == "timm" else torchvision.models.get_model
+    theirs = randomised(make(model, num_classes=7))
+    path = saved(tmp_path / "run.pth", theirs.state_dict())
+    spec = {"backbone": name, "neck": "gap", "head": {"type": "linear", "num_classes": 7}}
+    ours = zoo.load(path, spec=spec)
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert theirs(image).isfinite().all()
+        assert torch.equal(ours(image), theirs(image))
+    fewer = zoo.build(spec, weights=path, num_classes=3)
+    assert [change.name for change in fewer.transfer.reinitialised] == ["head.fc.weight", "head.fc.bias"]  # type: ignore[union-attr]
+    zoo.convert(zoo.save(ours, tmp_path / "ours.pt"), tmp_path / "back.pth", to_keymap=library)
+    again = make(model, num_classes=7).eval()
+    again.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True), strict=True)
+    with torch.no_grad():
+        assert torch.equal(again(image), theirs(image))
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("timm:mobilenetv3_small_050", {}),  # a convolution comes before its classifier
+        ("torchvision:convnext_tiny", {}),  # a norm does
+        ("timm:resnet10t", {"neck": "gmp"}),  # it takes means, not maxima
+        ("timm:resnet10t", {"backbone": {"type": "timm:resnet10t", "out_indices": [3]}}),  # of another map
+        ("timm:resnet10t", {"head": {"type": "cosine", "num_classes": 7}}),
+    ],
+)
+def test_a_classifier_that_computes_otherwise_is_left_out(name: str, spec: dict[str, Any], tmp_path: Path) -> None:
+    whole = {"backbone": name, "neck": "gap", "head": {"type": "linear", "num_classes": 7}, **spec}
+    library, _, model = name.partition(":")
+    make = timm.create_model if library == "timm" else torchvision.models.get_model
+    path = saved(tmp_path / "run.pth", make(model, num_classes=7).state_dict())
+    with pytest.raises(KeymapError, match="nothing makes"):
+        zoo.load(path, spec=whole)
+    assert zoo.build(whole, weights=path, fresh="head").migration.proven  # type: ignore[union-attr]
+
+
 def test_a_new_head_is_trained_on_a_backbone_whose_checkpoint_had_another(tmp_path: Path) -> None:
     theirs = timm.create_model("efficientnet_b0", pretrained=False)
     path = saved(tmp_path / "b0.pth", theirs.state_dict())

@@ -49,7 +49,7 @@ def _weights(layer: Layer) -> dict[str, object]:
 
 
 def _check_same(model: zoo.Model, size: list[int], name: str, level: Level | None = None) -> None:
-    run = traced(model.eval(), size)
+    run = traced(model.eval(), size, model.spec["input"]["channels"])
     assert run.graph is not None, name
     ours, theirs = canonical(run.graph, _PATH), canonical(exported(model, size, _PATH), _PATH)
     level = level or LEVELS[name in _OTHERWISE]
@@ -120,7 +120,7 @@ def _changed(change: Callable[[torch.Tensor], torch.Tensor]) -> zoo.Model:
 
 def test_an_operator_that_is_not_known_is_left_to_the_exporter() -> None:
     model = _changed(lambda x: x.cumsum(1))
-    assert traced(model, [16, 16]).graph is None
+    assert traced(model, [16, 16], 3).graph is None
     graph, activations, products = target(model, [16, 16], _PATH)
     assert "CumSum" in {node.op for node in graph.nodes}
     assert activations > 4 * 16 * 16
@@ -130,7 +130,7 @@ def test_an_operator_that_is_not_known_is_left_to_the_exporter() -> None:
 def test_an_instance_norm_is_seen_though_torch_takes_it_apart() -> None:
     spec = {"backbone": {"type": "vgg_lite", "layers": [1], "channels": [4], "norm": "instance"}, "neck": "gap"}
     model = compose({**spec, "head": {"type": "linear", "num_classes": 3}}, "meta").eval()
-    run = traced(model, [16, 16])
+    run = traced(model, [16, 16], 3)
     assert run.graph is not None
     assert "InstanceNormalization" in {node.op for node in run.graph.nodes}
     (norm,) = [layer for layer in canonical(run.graph, _PATH).layers if layer.kind == "norm"]
@@ -150,8 +150,8 @@ def test_an_instance_norm_is_seen_though_torch_takes_it_apart() -> None:
 def test_what_only_looks_like_a_step_of_those_is_not_taken_for_one(
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    assert traced(_changed(change), [16, 16]).graph is None
-    assert traced(_changed(lambda x: x.as_strided(x.shape, x.stride())), [16, 16]).graph is not None
+    assert traced(_changed(change), [16, 16], 3).graph is None
+    assert traced(_changed(lambda x: x.as_strided(x.shape, x.stride())), [16, 16], 3).graph is not None
 
 
 def test_what_shares_numbers_that_are_written_into_is_not_believed() -> None:
@@ -163,7 +163,7 @@ def test_what_shares_numbers_that_are_written_into_is_not_believed() -> None:
 
     model = compose({"backbone": "lenet"}, "meta").eval()
     model.backbone.forward = Writing().forward  # type: ignore[method-assign]
-    assert traced(model, [32, 32]).graph is None
+    assert traced(model, [32, 32], 3).graph is None
 
 
 def test_alignment_imports_neither_the_exporter_nor_the_compiler(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _level(model: Model, graph: Graph, file: Layout, weights: Counter[int], path
     own = Counter(tensor.numel() for tensor in model.state_dict().values() if tensor.dim() > 1)
     if weights - own or sum(weights.values()) > sum(own.values()):
         return None
-    run = traced(model, port_of(model, graph, path).size)
+    run = traced(model, port_of(model, graph, path).size, model.spec["input"]["channels"])
     if run.graph is None:
         return None
     end = cut(graph, run.graph, path)

@@ -43,7 +43,7 @@ def target(model: Model, size: Sequence[int], path: Path) -> Target:
     Raises:
         WeightsError: it has an operator that is not known here, and torch cannot export it.
     """
-    run = traced(model, size)
+    run = traced(model, size, model.spec["input"]["channels"])
     graph = exported(model, size, path) if run.graph is None else run.graph
     return Target(graph, run.activations, run.products)
 

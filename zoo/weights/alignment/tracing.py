@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from zoo.counting import multiply_adds
 from zoo.metakernels import OnMeta
-from zoo.model import Model
 from zoo.weights.alignment.graph import Constant, Graph
 from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY
 from zoo.weights.alignment.recording import Recording, UntraceableError
@@ -34,17 +34,18 @@ class Traced(NamedTuple):
 _BATCH = 2
 
 
-def traced(model: Model, size: Sequence[int]) -> Traced:
+def traced(model: nn.Module, size: Sequence[int], channels: int) -> Traced:
     """Run a model once on the meta device and return what it did, in the operators of ONNX.
 
     Args:
         model: the model, on the meta device and in evaluation mode.
         size: the length of each axis of the input but batch and channels.
+        channels: of the input.
 
     Raises:
         ZooError: the model refuses an input of this size.
     """
-    x = torch.zeros(_BATCH, model.spec["input"]["channels"], *size, device="meta")
+    x = torch.zeros(_BATCH, channels, *size, device="meta")
     trace = _Trace(model, x)
     with torch.no_grad(), trace:
         outputs = tree_leaves(model(x))
@@ -68,7 +69,7 @@ _INPUT = "the input"
 class _Trace(OnMeta):
     """Records every operator that a model calls."""
 
-    def __init__(self, model: Model, x: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
         super().__init__()
         self.graph = Recording()
         self.made = self.products = 0

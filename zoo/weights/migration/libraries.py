@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,6 +23,7 @@ from zoo.weights.keymaps.library import library_table
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
 
+_USUAL_CLASSES = 1000
 _ALLOWED = 8  # parameters of a model that may have other shapes than any in a file
 _ENOUGH = 5  # models of a library that fit: many are one network, trained otherwise
 
@@ -101,13 +102,17 @@ class _Candidate:
         return f"{self.function}({self.name.partition(':')[2]!r}{told})"
 
     def spec(self, changes: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the spec of its backbone, if that takes its tensors by the names of the library."""
+        """Return the spec of the model here, or of its backbone alone; None if neither takes its tensors."""
         channels = {"input": {"channels": changes["in_chans"]}} if "in_chans" in changes else {}
-        try:
-            spec = {**channels, "backbone": self.name}
-            return spec if library_table(parse(spec)) is not None else None
-        except ZooError:
-            return None
+        backbone = {**channels, "backbone": self.name}
+        classes = changes.get("num_classes", self.classes) or _USUAL_CLASSES
+        whole = {**backbone, "neck": "gap", "head": {"type": "linear", "num_classes": classes}}
+        with suppress(ZooError):
+            found = library_table(parse(whole))
+            if found is not None and changes.get("num_classes") != 0 and not found[1].one_way:
+                return whole
+            return backbone if library_table(parse(backbone)) is not None else None
+        return None
 
     def fitting(self, given: Given) -> dict[str, Any] | None:
         """Return what the model is to be made with to have these tensors, or None if it cannot be."""
