@@ -1,8 +1,9 @@
 """Damage weights files at random and see that reading keeps its promise: ``scripts/fuzz [--minutes N] [--format F]``.
 
 The promise: a file is refused with a ZooError, or it is read; and what is verified has the fingerprint that the file
-claims. With atheris (``pip install zoo-torch[fuzz]``) the damage is guided by the coverage of ``zoo.weights``; without
-it, it is blind, and the output says so. A file that breaks the promise is kept in the folder that is printed.
+claims. An ONNX graph from elsewhere is refused with a ZooError, or fits a model; onnxruntime is not run. With atheris
+(``pip install zoo-torch[fuzz]``) the damage is guided by the coverage of ``zoo.weights``; without it, it is blind, and
+the output says so. A file that breaks the promise is kept in the folder that is printed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import fuzz_graphs
 
 if TYPE_CHECKING:
     from zoo.weights.checkpoint import Checkpoint
 
 FORMATS = ("pt", "safetensors", "onnx")
+TARGETS = (*FORMATS, "graph")
+"""What is damaged: the formats, and ONNX files from elsewhere whose graphs are laid beside those of models."""
+
 SECONDS = 20
 """How long reading one file may take."""
 
@@ -37,10 +43,10 @@ class BrokenPromiseError(AssertionError):
 
 
 def seeds(format_: str, folder: Path) -> list[bytes]:
-    """Return small honest files of one format: zoo's own and plain ones.
+    """Return small honest files of one target: zoo's own and plain ones.
 
     Args:
-        format_: the suffix.
+        format_: the target.
         folder: where files may be made.
     """
     import safetensors.torch
@@ -51,6 +57,8 @@ def seeds(format_: str, folder: Path) -> list[bytes]:
 
     torch.manual_seed(0)
     model = zoo.build(dict(SPEC))
+    if format_ == "graph":
+        return fuzz_graphs.seeds(folder)
     found = [zoo.save(model, folder / f"seed.{format_}").read_bytes()]
     plain = {
         **model.state_dict(),
@@ -189,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run for a while; return how many formats broke the promise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3.0, help="for each format")
-    parser.add_argument("--format", choices=FORMATS, action="append", help="only this one; may be given again")
+    parser.add_argument("--format", choices=TARGETS, action="append", help="only this one; may be given again")
     parser.add_argument("--blind", action="store_true", help="leave atheris out")
     parser.add_argument("--keep", type=Path, help="where the files stay that break the promise")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
@@ -203,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else _guided(given.format[0], given.minutes, keep)
         )
     failed = 0
-    for format_ in given.format or FORMATS:
+    for format_ in given.format or TARGETS:
         print(f"{format_}: what breaks the promise is kept in {keep}", flush=True)
         again = [
             sys.executable,
@@ -220,9 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failed
 
 
-def _target(format_: str, folder: Path) -> Path:
-    warnings.simplefilter("ignore")  # a lock of other versions is none of our concern here
-    return folder / f"fuzzed.{format_}"
+def target(format_: str, folder: Path) -> tuple[Path, Callable[[Path], bool]]:
+    """Return the file that damaged content is to be written to, and what reads it then."""
+    return (folder / "graph.onnx", fuzz_graphs.check) if format_ == "graph" else (folder / f"fuzzed.{format_}", check)
 
 
 def _guided(format_: str, minutes: float, keep: Path) -> int:
@@ -232,23 +240,26 @@ def _guided(format_: str, minutes: float, keep: Path) -> int:
         print("atheris is not installed (pip install zoo-torch[fuzz]): the damage is blind", flush=True)
         return _blind(format_, minutes, keep)
     with atheris.instrument_imports(include=["zoo.weights", "pickletools"]):
+        import zoo.weights.alignment.align
+        import zoo.weights.alignment.identifying
         import zoo.weights.files
         import zoo.weights.onnx.format
         import zoo.weights.pt.format
         import zoo.weights.safetensors.format  # noqa: F401 - to be instrumented
     scratch = Path(tempfile.mkdtemp(prefix="zoo-fuzz-scratch-", dir=_memory_folder()))
+    file, reads = target(format_, scratch)
+    warnings.simplefilter("ignore")  # a lock of other versions is none of our concern here
     corpus = scratch / "corpus"
     corpus.mkdir()
     for number, data in enumerate(seeds(format_, scratch)):
         (corpus / f"seed-{number}").write_bytes(data)
-    for path in (Path(__file__).parent.parent / "tests" / "hostile").glob(f"*.{format_}"):
+    for path in (Path(__file__).parent.parent / "tests" / "hostile").glob(f"*{file.suffix}"):
         if path.stat().st_size < _LARGEST and "told-spec" not in path.name:
             (corpus / path.name).write_bytes(path.read_bytes())
-    target = _target(format_, scratch)
 
     def one(data: bytes) -> None:
-        target.write_bytes(data)
-        check(target)
+        file.write_bytes(data)
+        reads(file)
 
     options = {"max_total_time": int(minutes * 60), "timeout": SECONDS, "rss_limit_mb": MEGABYTES, "max_len": _LARGEST,
                "print_final_stats": 1, "artifact_prefix": f"{keep}/{format_}-"}  # fmt: skip
@@ -262,13 +273,14 @@ def _blind(format_: str, minutes: float, keep: Path) -> int:
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as scratch:
         originals = seeds(format_, Path(scratch))
         others = [*originals, os.urandom(256)]
-        target = _target(format_, Path(scratch))
+        file, reads = target(format_, Path(scratch))
+        warnings.simplefilter("ignore")  # a lock of other versions is none of our concern here
         end, ran, read = time.monotonic() + minutes * 60, 0, 0
         while time.monotonic() < end:
             data = mutate(source, source.choice(originals), others)
-            target.write_bytes(data)
+            file.write_bytes(data)
             try:
-                read += check(target)
+                read += reads(file)
             except BaseException:
                 (keep / f"{format_}-{ran}").write_bytes(data)
                 raise
