@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from zoo.errors import RunawayGraphError
+from zoo.weights.onnx.skeleton import skeleton
 from zoo.weights.verification import onnxrun
 from zoo.weights.verification.bounds import Bounds, Work, bounds_for
 from zoo.weights.verification.outputs import Run, RunError
@@ -63,8 +64,8 @@ def outputs_apart(
 ) -> list[list[torch.Tensor]]:
     """Run an ONNX file on the CPU in another process.
 
-    Its weights are never in the memory of this one, and neither a crash nor a graph that wants all memory there is
-    reaches it. It ends with this one, whatever ends this one.
+    Its weights are never in the memory of this one, and onnxruntime takes them where they lie in the file. Neither a
+    crash nor a graph that wants all memory there is reaches this one, and the other ends with it, whatever ends it.
 
     Args:
         path: the file.
@@ -82,22 +83,25 @@ def outputs_apart(
     Raises:
         RunError: it is not opened or not run.
         RunawayGraphError: it crashes, or is not done within the bounds.
+        FileFormatError: it is damaged.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise RunError("onnxruntime needs a process of its own, and there is no Python interpreter here to start one")
-    target = str(path.absolute())
-    if target.encode(errors="replace").decode() != target:
-        raise RunError(f"onnxruntime opens no file whose path is not UTF-8: {ascii(target)[1:-1]}")
+    for target in (str(path.absolute()), str(path.resolve())):
+        if target.encode(errors="replace").decode() != target:
+            raise RunError(f"onnxruntime opens no file whose path is not UTF-8: {ascii(target)[1:-1]}")
+    graph, folder = skeleton(path, added)
     arrays = [np.ascontiguousarray(each.numpy()) for each in batches]
     request = {
-        "path": target,
+        "path": str(path.absolute()),
+        "folder": str(folder),
+        "graph": len(graph),
         # Not the folder that one happens to be in, from which an interactive session imports: files lie there.
         "sys_path": [each for each in sys.path if isinstance(each, str) and each],
         **within._asdict(),
         "optimised": optimised,
         "batches": [[each.dtype.name, each.shape] for each in arrays],
         "names": list(names),
-        "added": list(added),
         "reference": reference,
     }
     runner = REFERENCE if reference else "onnxruntime"
@@ -107,7 +111,7 @@ def outputs_apart(
             process = stack.enter_context(started(Path(onnxrun.__file__), longest))
         except OSError as error:
             raise RunError(f"no process could be started for onnxruntime: {error}") from error
-        process.send(json.dumps(request).encode() + b"\n", *(each.data for each in arrays))
+        process.send(json.dumps(request).encode() + b"\n", graph, *(each.data for each in arrays))
         told = json.loads(process.line() or "{}")
         if "runaway" in told:
             raise RunawayGraphError(path, told["runaway"])

@@ -2,8 +2,8 @@
 
 By onnxruntime, or by the reference implementation of onnx, which has every operator in every precision.
 
-It takes on stdin one line of JSON and the bytes of the inputs, and gives on stdout one line of JSON and the bytes of
-the outputs. It ends when stdin does, or whoever started it. It imports nothing of zoo, nor torch.
+It takes on stdin one line of JSON, the bytes of the graph and those of the inputs, and gives on stdout one line of JSON
+and the bytes of the outputs. It ends when stdin does, or whoever started it. It imports nothing of zoo, nor torch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import json
 import math
 import os
 import select
-import shutil
 import sys
 import threading
-from io import BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO
 
 
@@ -26,6 +23,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     request = json.loads(sys.stdin.buffer.readline())
+    request["graph"] = sys.stdin.buffer.read(request["graph"])
     inputs = [sys.stdin.buffer.read(_WIDTHS[name] * math.prod(shape)) for name, shape in request["batches"]]
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sys.path[:] = request["sys_path"]
@@ -99,12 +97,8 @@ def _by_onnxruntime(request: dict[str, Any], batches: list[Any]) -> list[Any]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # time that is waited away would count
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)
-    graph: str | bytes = request["path"]
-    if request["added"]:
-        path = Path(request["path"])
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-        graph = _with_outputs(path, request["added"])
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", request["folder"])
+    session = onnxruntime.InferenceSession(request["graph"], options, providers=["CPUExecutionProvider"])
     port = _only(session.get_inputs())
     dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(port.type, np.float32)
     names = request["names"] or None
@@ -115,27 +109,6 @@ def _only(ports: list[Any]) -> Any:
     if len(ports) != 1:
         raise ValueError(f"it takes {len(ports)} inputs; expected one")
     return ports[0]
-
-
-def _with_outputs(path: Path, names: list[str]) -> bytes:
-    """Return the bytes of a file with values of its graph as further outputs.
-
-    A parser merges two messages in one field: what is appended is a graph that has nothing but these outputs.
-    """
-    outputs = b"".join(_field(12, _field(1, name.encode())) for name in names)
-    whole = BytesIO()
-    with path.open("rb") as file:
-        shutil.copyfileobj(file, whole, 1 << 20)
-    whole.write(_field(7, outputs))
-    return whole.getvalue()  # the very bytes, not a copy of them
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Return a field of a protobuf message: its number, its length, its bytes."""
-    length, left = b"", len(content)
-    while left > 127:
-        length, left = length + bytes([left & 127 | 128]), left >> 7
-    return bytes([number << 3 | 2]) + length + bytes([left]) + content
 
 
 def _bound(memory: int, seconds: int) -> None:
