@@ -174,9 +174,10 @@ def _provided(backbone: str, **options: Any) -> dict[str, Any]:
     return {"backbone": {"type": backbone, **options}, "neck": "gap", "head": {"type": "linear", "num_classes": 10}}
 
 
-def _provided_stranger(backbone: str) -> Stranger:
+def _provided_stranger(backbone: str, size: int = 64) -> Stranger:
     """Return a model of torchvision or timm that is a backbone here, with our own head, so that no name is theirs."""
-    return Stranger(lambda: zoo.build(_provided(backbone)), lambda: _provided(backbone), size=(64, 64))
+    spec = {"input": {"channels": 3, "size": [size, size]}, **_provided(backbone)}
+    return Stranger(lambda: zoo.build(spec), lambda: spec, size=(size, size))
 
 
 STRANGERS = {
@@ -251,6 +252,10 @@ LARGE = {
     "timm:efficientnet_lite0": _provided_stranger("timm:efficientnet_lite0"),
     "torchvision:densenet121": _provided_stranger("torchvision:densenet121"),
     "torchvision:convnext_tiny": _provided_stranger("torchvision:convnext_tiny"),
+    "timm:vit_tiny_patch16_224": _provided_stranger("timm:vit_tiny_patch16_224", 224),
+    "timm:deit_tiny_distilled_patch16_224": _provided_stranger("timm:deit_tiny_distilled_patch16_224", 224),
+    "timm:pvt_v2_b0": _provided_stranger("timm:pvt_v2_b0"),
+    "timm:mobilevit_xxs": _provided_stranger("timm:mobilevit_xxs"),
     "torchvision resnext50_32x4d": Stranger(
         _named("resnext50_32x4d"), lambda: spec_of("resnext50_32x4d"), size=(64, 64)
     ),

@@ -16,19 +16,21 @@ import torch
 
 from zoo.errors import AlignmentError
 from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, small
+from zoo.weights.alignment.fused import unfused
 from zoo.weights.alignment.graph import Constant, Graph, Node
-from zoo.weights.alignment.layers import Edge, Held, Layer, Layout, Number
+from zoo.weights.alignment.layers import FIRST, Edge, Held, Layer, Layout, Number
 from zoo.weights.alignment.order import ordered
 from zoo.weights.alignment.words import undone, window, word
 
 _PASSING = {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean"}
-_JOINING = {"Sum": "Add"}
+_JOINING = {"Sum": "Add", "FusedMatMul": "MatMul"}
 _CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
 _MOST_NUMBERS = 64  # on one way: each value remembers those before it
+_MOST_COMPARED = 1 << 24
 _MOST_CHANNELS = 1 << 16  # a graph may fill a constant with any number of ones without holding them
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
@@ -72,7 +74,7 @@ class _Walk:
         self.values: dict[str, _Value] = {name: Held(each) for name, each in self.constants.items()}
         self.layers: list[Layer] = [Layer("input", "the input")]
         self.values.update({name: _Data(0) for name in graph.inputs})
-        self.nodes = ordered(graph, path)
+        self.nodes = [each for node in ordered(graph, path) for each in unfused(node)]
         self.uses = Counter(name for node in self.nodes for name in _taken(node))
         self.uses.update(graph.outputs)
         self.takers: dict[str, set[str]] = {}  # which operators take a value
@@ -276,7 +278,7 @@ class _Walk:
     def _other(self, node: Node, given: list[_Value | None], data: list[_Data]) -> None:
         """Take any other operator: with weights, joining several paths, or a word on the trail."""
         weights = {
-            str(slot): each
+            str(slot): self._of_one_sample(each)
             for slot, each in enumerate(given)
             if isinstance(each, Held) and node.op not in _WITHOUT_WEIGHTS and each.constant.floating and each.count > 1
         }
@@ -311,6 +313,16 @@ class _Walk:
             made = made._replace(trail=made.trail[:-2])
         for output in range(len(node.outputs)):
             self._give(node, made.then(f"#{output}") if output else made, output)
+
+    def _of_one_sample(self, held: Held) -> Held:
+        """Return a constant of which a graph for a fixed batch holds the same for each sample, as it is for one."""
+        (shape,) = self.graph.inputs.values()
+        batch = shape[0] if shape else None
+        if batch is None or batch == 1 or held.shape[:1] != (batch,) or held.constant.values is None:
+            return held
+        if held.count > _MOST_COMPARED or not bool((held.values() == held.values()[:1]).all()):
+            return held
+        return held.then((FIRST, ()))
 
     def _numbers(self, node: Node, given: list[_Value | None]) -> tuple[Number, ...]:
         """Return the single numbers that an operator takes."""

@@ -86,7 +86,7 @@ def _seen(
     node: Node, held: Held, inputs: Sequence[Held | Computed | None], constants: dict[str, Constant]
 ) -> Held | Computed | None:
     """Return a constant as it is behind a node that leaves its numbers, or their direction, as they are."""
-    if node.op in _SAME:
+    if node.op in _SAME or (node.op == "Expand" and held.count > 1 and held.shape[0] == 1):  # for each sample, say
         return held
     steps = _turned(node, held, inputs)
     if steps is not None:

@@ -16,9 +16,10 @@ import torch
 from zoo.weights.alignment.graph import Constant, Node
 
 Step = tuple[str, tuple[int, ...]]
-"""``("transpose", permutation)``, ``("reshape", shape)``, or ``("unit", axes)``: divided by its length along them."""
+"""``("transpose", permutation)``, ``("reshape", shape)``, ``("unit", axes)``: divided by its length along them,
+or ``("first", ())``: the first along its first axis."""
 
-UNIT = "unit"
+UNIT, FIRST = "unit", "first"
 _LEAST = 1e-12
 
 
@@ -42,7 +43,7 @@ class Held:
     @property
     def count(self) -> int:
         """How many numbers it has."""
-        return math.prod(self.constant.shape)
+        return math.prod(self.shape)
 
     def then(self, *steps: Step) -> Held:
         """Return it with more done to it."""
@@ -54,7 +55,9 @@ class Held:
             raise ValueError(f"{self.constant.name!r} has no values")
         tensor = self.constant.values()
         for what, how in self.steps:
-            if what == UNIT:
+            if what == FIRST:
+                tensor = tensor[:1]
+            elif what == UNIT:
                 tensor = tensor / tensor.norm(dim=how, keepdim=True).clamp(min=_LEAST)
             else:
                 tensor = tensor.permute(how) if what == "transpose" else tensor.reshape(how)
@@ -90,8 +93,10 @@ class Held:
     def _shapes(self) -> list[tuple[int, ...]]:
         shapes = [self.constant.shape]
         for what, how in self.steps:
-            same = shapes[-1]
-            shapes.append(tuple(same[axis] for axis in how) if what == "transpose" else same if what == UNIT else how)
+            same = (1, *shapes[-1][1:]) if what == FIRST else shapes[-1]
+            shapes.append(
+                tuple(same[axis] for axis in how) if what == "transpose" else same if what in (UNIT, FIRST) else how
+            )
         return shapes
 
 

@@ -26,8 +26,8 @@ UNARY: Mapping[str, str] = {
     "softplus": "Softplus", "sqrt": "Sqrt", "tanh": "Tanh", "constant_pad_nd": "Pad", "reflection_pad2d": "Pad",
     "upsample_bilinear2d": "Resize", "upsample_linear1d": "Resize", "upsample_nearest1d": "Resize",
     "upsample_nearest2d": "Resize", "upsample_nearest3d": "Resize", "upsample_trilinear3d": "Resize",
-    "upsample_bicubic2d": "Resize", "_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sum": "ReduceSum",
-    "mean": "ReduceMean", "amax": "ReduceMax", "linalg_vector_norm": "ReduceL2",
+    "_safe_softmax": "Softmax", "upsample_bicubic2d": "Resize", "_softmax": "Softmax", "_log_softmax": "LogSoftmax",
+    "sum": "ReduceSum", "mean": "ReduceMean", "amax": "ReduceMax", "linalg_vector_norm": "ReduceL2",
 }  # fmt: skip
 """What takes one value and has no weights: a word between two layers."""
 
@@ -194,6 +194,11 @@ def _split(graph: Recording, _: _Shape, x: torch.Tensor, sizes: int | Sequence[i
     return graph.nodes_of("Split", count, graph.name(x), axis=axis % x.dim())
 
 
+def _unbound(graph: Recording, _: _Shape, x: torch.Tensor, axis: int = 0) -> tuple[str, ...]:
+    parts = graph.nodes_of("Split", x.shape[axis], graph.name(x), axis=axis % x.dim())
+    return tuple(graph.node("Squeeze", each) for each in parts)
+
+
 def _clipped(graph: Recording, _: _Shape, x: torch.Tensor, low: float | None = None, high: float | None = None) -> str:
     low, high = (float("-inf") if low is None else float(low)), (float("inf") if high is None else float(high))
     return graph.node("Clip", graph.name(x), min=low, max=high)
@@ -254,6 +259,7 @@ OPERATORS: Mapping[str, Callable[..., str | tuple[str, ...]]] = {
     "cat": _joined,
     "split": _split,
     "split_with_sizes": _split,
+    "unbind": _unbound,
     "clamp": _clipped,
     "hardtanh": _clipped,
     "clamp_min": _clipped_above,
