@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 import zoo
-from zoo.errors import AlignmentError, KeymapError, TensorMismatchError, ZooError
+from zoo.errors import AlignmentError, KeymapError, SizeBudgetError, TensorMismatchError, ZooError
 from zoo.weights.alignment.constants import Computed, folded
 from zoo.weights.alignment.graph import Constant, Node
 from zoo.weights.alignment.layers import Held
@@ -361,3 +361,15 @@ def test_a_graph_that_mixes_the_samples_of_a_batch_is_refused(tmp_path: Path) ->
     path = written(two_layers([node("Trilu", ["h1"], ["h2"], upper=1)], "h2"), held, tmp_path / "x.onnx")
     with pytest.raises(AlignmentError, match="gives something else for the same input in one batch"):
         zoo.load(path, spec=spec(4))
+
+
+def test_a_file_on_whose_input_the_model_takes_all_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo.build("resnet-lite", input={"size": [256, 256]})  # 16 channels of that size, in float64
+    proto = onnx.load(zoo.save(model, tmp_path / "x.onnx"))
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "x.onnx")
+    monkeypatch.setenv("ZOO_MAX_BYTES", "10MB")  # the weights have 0.3 MB
+    with pytest.raises(SizeBudgetError, match="an input of 256×256 for 2 samples"):
+        zoo.load(tmp_path / "x.onnx", spec=model.spec)

@@ -15,7 +15,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 import zoo
 from zoo.cli import main
-from zoo.errors import AlignmentError, RunawayGraphError
+from zoo.errors import RunawayGraphError, SizeBudgetError
 from zoo.weights.verification import bounds, onnxrun
 
 node = helper.make_node
@@ -97,8 +97,25 @@ def test_an_input_as_large_as_a_graph_likes_is_not_made(ours: tuple[Path, Path])
     dims = proto.graph.input[0].type.tensor_type.shape.dim
     dims[0].dim_value = 1 << 30
     onnx.save(proto, graph)
-    with pytest.raises(AlignmentError, match="takes an input of 32×32, more than is tried here"):
-        zoo.verify(good, graph)
+    report = zoo.verify(good, graph)
+    assert (report.ok, report.equal) == (False, report.total)
+    assert report.failures == (
+        "outputs: an input of 1073741824×1×32×32 is more than is tried; say on what to compare them: inputs=",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["pt", "onnx"])
+def test_an_input_on_which_a_model_takes_all_memory_is_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo.build("resnet-lite", input={"size": [512, 512]})  # 16 channels of that size, in float64
+    path = zoo.save(model, tmp_path / f"x.{suffix}")
+    monkeypatch.setenv("ZOO_MAX_BYTES", "100MB")
+    with pytest.raises(SizeBudgetError, match=r"an input of 512×512 for 5 samples.*bytes that the model makes of it"):
+        zoo.verify(path, path)
+    monkeypatch.setenv("ZOO_MAX_BYTES", "600MB")
+    monkeypatch.setattr("zoo.weights.verification.verify._outputs", lambda *_: [])
+    assert zoo.verify(path, path).batches == (1, 2, 5)
 
 
 def test_one_process_runs_all_batches(ours: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,16 @@ from typing import Any, NamedTuple
 
 import torch
 
+from zoo.budget import Budget
 from zoo.model import Model
 from zoo.weights.alignment.graph import Attribute, Constant, Graph, Node
 from zoo.weights.alignment.tracing import traced
 from zoo.weights.checkpoint import Artifact, Port, input_port, output_ports
+
+_TRIED = 2
+"""On how many samples at once a model is tried."""
+
+_AT_ONCE, _WIDEST = 3, 8  # what an operation takes, what it gives, and what it needs on the way; bytes of float64
 
 
 class Target(NamedTuple):
@@ -42,10 +48,29 @@ def target(model: Model, size: Sequence[int], path: Path) -> Target:
 
     Raises:
         WeightsError: it has an operator that is not known here, and torch cannot export it.
+        SizeBudgetError: on such an input it makes more than there is memory.
     """
     run = traced(model, size, model.spec["input"]["channels"])
+    require_memory(run.largest, _TRIED, size)
     graph = exported(model, size, path) if run.graph is None else run.graph
     return Target(graph, run.activations, run.products)
+
+
+def require_memory(largest: int, samples: int, size: Sequence[int]) -> None:
+    """Check that there is room to run a model in float64; how large an input is, a stranger may have said.
+
+    Args:
+        largest: how many numbers the largest thing has that it makes for one sample.
+        samples: how many are run at once.
+        size: the length of each axis of the input but batch and channels, for errors.
+
+    Raises:
+        SizeBudgetError: there is not.
+    """
+    limit = Budget.of_machine().bytes
+    if limit is not None:
+        where = f"an input of {'×'.join(map(str, size))} for {samples} samples"
+        limit.require("bytes that the model makes of it", _AT_ONCE * _WIDEST * samples * largest, where)
 
 
 def exported(model: Model, size: Sequence[int], path: Path) -> Graph:

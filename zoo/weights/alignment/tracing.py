@@ -24,11 +24,13 @@ class Traced(NamedTuple):
         graph: its operators; None if one of them is not known here.
         activations: how many numbers the model made for one sample.
         products: how often it multiplied and added for one sample, in convolutions and products.
+        largest: how many numbers the largest thing has that it made for one sample.
     """
 
     graph: Graph | None
     activations: int
     products: int
+    largest: int
 
 
 _BATCH = 2
@@ -49,7 +51,7 @@ def traced(model: nn.Module, size: Sequence[int], channels: int) -> Traced:
     trace = _Trace(model, x)
     with torch.no_grad(), trace:
         outputs = tree_leaves(model(x))
-    activations, products = trace.made // _BATCH, trace.products // _BATCH
+    amounts = (trace.made // _BATCH, trace.products // _BATCH, -(-trace.largest // _BATCH))
     try:
         trace.require()
         graph = trace.graph
@@ -59,8 +61,8 @@ def traced(model: nn.Module, size: Sequence[int], channels: int) -> Traced:
             if isinstance(each, torch.Tensor)
         )
     except UntraceableError:
-        return Traced(None, activations, products)
-    return Traced(Graph(tuple(graph.nodes), graph.constants, {_INPUT: ()}, names), activations, products)
+        return Traced(None, *amounts)
+    return Traced(Graph(tuple(graph.nodes), graph.constants, {_INPUT: ()}, names), *amounts)
 
 
 _INPUT = "the input"
@@ -72,7 +74,7 @@ class _Trace(OnMeta):
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
         super().__init__()
         self.graph = Recording()
-        self.made = self.products = 0
+        self.made = self.products = self.largest = 0
         self._failed: UntraceableError | None = None
         state = model.state_dict(keep_vars=True)
         aliases = tied(state)
@@ -97,7 +99,9 @@ class _Trace(OnMeta):
         given = self.computed(func, args, kwargs, taken)
         results = [each for each in tree_leaves(given) if isinstance(each, torch.Tensor)]
         op = func._schema.name.rpartition("::")[2]
-        self.made += sum(each.numel() for each in results)
+        sizes = [each.numel() for each in results]
+        self.made += sum(sizes)
+        self.largest = max(self.largest, *sizes, 0)
         self.products += multiply_adds(op, args, tuple(results[0].shape)) if results else 0
         if self._failed is None and any(self.graph.known(each) for each in taken):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -11,10 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.builder import assemble
 from zoo.errors import TensorMismatchError, ZooError
 from zoo.model import Model
-from zoo.spec import Source
-from zoo.weights.alignment.safety import refuse_large_input
+from zoo.spec import Source, parse
+from zoo.weights.alignment.safety import MAX_INPUT
+from zoo.weights.alignment.target import require_memory
+from zoo.weights.alignment.tracing import traced
 from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.files import model_of
@@ -92,7 +96,7 @@ def verify(
         UnsafeFileError: it is a pickle that holds more than tensors.
         SpecError: a spec is wrong.
         RunawayGraphError: an ONNX file makes onnxruntime crash, or take far more memory or time than its model.
-        AlignmentError: an ONNX file takes larger inputs than are tried.
+        SizeBudgetError: on inputs of the size that a file says, its model makes more than there is memory.
         KeymapError: a file has the names of another library, and not the tensors of such a model.
 
     >>> import zoo
@@ -127,8 +131,9 @@ def verify(
         compared, differences = False, ()
         notes.append("tensors: not compared, for those of an ONNX file from elsewhere have names of their own")
     outputs: list[OutputParity] = []
-    given = _given(sides, inputs, seed, notes) if modelled else {}
+    given: Mapping[str, Sequence[torch.Tensor]] = {}
     try:
+        given = _given(sides, inputs, seed, notes) if modelled else {}
         outputs = _outputs(sides, given, failures) if given else []
     except RunError as error:
         failures.append(f"outputs: {error}")
@@ -288,10 +293,30 @@ def _probes(model: Model, sides: Sequence[_Side], seed: int, notes: list[str]) -
         if len(shape) == len(size) + 2:  # what a graph fixes, nothing else can be tried on
             size = [n or own for n, own in zip(shape[2:], size, strict=True)]
             batches = (shape[0],) if shape[0] else batches
-            refuse_large_input((shape[0] or 1) * source["channels"], tuple(size), side.graph)
+    _refuse_vast(model, size, max(batches))
     if list(size) != source["size"]:
         why = "the spec gives no size of the input" if source["size"] is None else "a graph fixes the size of the input"
         notes.append(f"{why}: {'×'.join(map(str, size))} was taken")
     if batches != BATCHES:
         notes.append(f"a graph takes batches of {batches[0]} alone")
     return probes(source["channels"], size, model.record.preprocessing if model.record else None, seed, batches)
+
+
+def _refuse_vast(model: Model, size: Sequence[int], samples: int) -> None:
+    """Refuse inputs that a file asks for, and that would take all memory, or the model on them.
+
+    Raises:
+        RunError: they are too large, or the model does not take them.
+        SizeBudgetError: the model makes more of them than there is memory.
+    """
+    channels = model.spec["input"]["channels"]
+    told = "×".join(map(str, (samples, channels, *size)))
+    if samples * channels * math.prod(size) > MAX_INPUT * max(BATCHES):
+        raise RunError(f"an input of {told} is more than is tried; say on what to compare them: inputs=")
+    try:
+        skeleton = assemble(parse(model.spec), "meta", initialise=False).eval()
+        run = traced(skeleton, size, channels)
+    except Exception as error:  # models raise anything on an input that they were not made for
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(f"the model does not run on an input of {told}: {type(error).__name__}: {reason}") from error
+    require_memory(run.largest, samples, size)
