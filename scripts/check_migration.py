@@ -28,8 +28,8 @@ statistics, are exported, disguised, and loaded with `zoo.load(file, spec=…)`.
 [How to bring a checkpoint home](../how-to/migrate.md). The tests do the same.
 
 An error is the largest difference from a run in float64, over the largest number of a sample, of onnxruntime on the
-file; what it may be is measured on the model. Times are of the whole load with the proof, on two cores that had other
-work to do.
+file, or of the reference implementation of onnx where that is in float64; what it may be is measured on the model.
+Times are of the whole load with the proof, on two cores that had other work to do.
 
 - *dynamo* and *legacy* are torch's two exporters, which fold BatchNorm into convolutions unless it says *unfolded*.
 - *anonymous*: no name is left, initializers are shuffled, operands are swapped. *shuffled*: nodes are in any order.
