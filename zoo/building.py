@@ -13,12 +13,13 @@ from typing import Any
 
 from registry import canonical, nearest
 from zoo import kinds
-from zoo.builder import compose
+from zoo.builder import assemble, compose
 from zoo.changing import AS_IT_IS, Change, stated_changes
 from zoo.errors import (
     FileFormatError,
     FingerprintError,
     SpecError,
+    TensorMismatchError,
     UnknownNameError,
     ZooError,
 )
@@ -28,6 +29,7 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
+from zoo.weights.migration.recognise import advised
 from zoo.weights.reading import format_name, path_of, read, read_verified
 from zoo.weights.transfer.changes import ASKED, Changes
 from zoo.weights.transfer.transfer import part_of, transfer
@@ -117,7 +119,13 @@ def build(
         home = brought_home(checkpoint, path, list(_specs(parsed, plain)), intended, keymap)
         if home.other is not None:
             intended = Changes.between(home.other.dump(), parsed.dump(), changes, fresh)
-        model = transfer(parsed, home.checkpoint, path, intended)
+        try:
+            model = transfer(parsed, home.checkpoint, path, intended)
+        except TensorMismatchError as error:
+            if home.report is not None:
+                raise
+            remedy = advised(checkpoint, parsed, assemble(parsed, "meta", initialise=False), path, keymap)
+            raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from error
         told = home.report
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")

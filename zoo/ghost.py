@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -53,3 +54,16 @@ def ghost_input(model: Any) -> torch.Tensor:
     """Return an input for the ghost of a model: two samples, as BatchNorm needs in training."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     return torch.empty((2, model.spec["input"]["channels"], *usual_size(model)), dtype=dtype, device="meta")
+
+
+class _ParametersOnMeta(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        if func in (torch.empty, torch.ones, torch.zeros) and options.get("device") is None:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+def parameters_on_meta() -> TorchFunctionMode:
+    """Return a mode that puts parameters alone on the meta device, and leaves what a constructor computes with."""
+    return _ParametersOnMeta()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ from torch import nn
 
 import zoo
 from zoo import kinds
-from zoo.builder import assemble
 from zoo.errors import KeymapError
 from zoo.providers.timm import family as of_timm
 from zoo.providers.torchvision import family as of_torchvision
 from zoo.spec import parse
 from zoo.weights.keymaps.library import library_table
-from zoo.weights.keymaps.rules import NoCounterpart, Rename
 
 OF_TIMM = [
     ("convnext_atto", 64),  # calls a stage by one word as a backbone
@@ -198,65 +196,3 @@ def has_table(name: str) -> bool:
         return found is not None
     except zoo.errors.ZooError:
         return False
-
-
-class _Net(nn.Module):
-    def __init__(self, in_channels: int = 3, classes: bool = True) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4))
-        self.scale = nn.Parameter(torch.ones(4))
-        if classes:
-            self.fc = nn.Linear(4, 10)
-            self.prior = nn.Parameter(torch.zeros(10))
-
-
-class _Backbone(nn.Module):
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.inner = _Net(in_channels, classes=False)
-        self.features = (zoo.Feature("map", 4, 1),)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.inner.stem(x) * self.inner.scale[:, None, None],)
-
-
-class _Library:
-    distribution = "zoo-torch"
-
-    def names(self, kind: str) -> Sequence[str]:
-        return ["net"] if kind == "backbone" else []
-
-    def component(self, kind: str, name: str) -> type[nn.Module]:
-        return _Backbone
-
-    def whole(self, kind: str, name: str) -> Sequence[nn.Module]:
-        return [_Net(), _Net(classes=False)]
-
-
-@pytest.fixture
-def library() -> Iterator[None]:
-    kinds.providers.register("netlib", _Library())
-    yield
-    kinds.providers.unregister("netlib")
-
-
-@pytest.mark.usefixtures("library")
-def test_any_namespace_that_gives_its_whole_models_has_a_table(tmp_path: Path) -> None:
-    parsed = parse({"backbone": "netlib:net"})
-    found = library_table(parsed)
-    assert found is not None
-    namespace, table = found
-    assert namespace == "netlib"
-    assert [(type(rule), rule.optional if isinstance(rule, NoCounterpart) else None) for rule in table.rules] == [
-        (NoCounterpart, True),
-        (NoCounterpart, True),
-        (Rename, None),
-        (Rename, None),
-    ]
-    theirs = randomised(_Net())
-    model = zoo.load(saved(tmp_path / "net.pth", theirs.state_dict()), spec={"backbone": "netlib:net"})
-    assert torch.equal(model.state_dict()["backbone.inner.scale"], theirs.state_dict()["scale"])
-    assert model.migration is not None
-    assert model.migration.renaming is not None
-    assert model.migration.renaming.keymap == "netlib"
-    assert len(assemble(parsed, "meta").state_dict()) == model.migration.renaming.renamed

@@ -140,7 +140,8 @@ def test_what_is_not_said_in_the_call_is_refused(tmp_path: Path) -> None:
         zoo.build("resnet-lite", weights=plain, num_classes=3)
     assert "backbone.conv1.weight float32[8, 1, 3, 3] for float32[16, 1, 3, 3]" in caught.value.different
     assert not any(each.startswith("head") for each in caught.value.different)
-    assert str(caught.value).endswith("fresh=['backbone'] starts it anew")
+    assert "it fits with backbone.width=8" in str(caught.value)
+    assert "fresh" not in str(caught.value)
 
 
 def test_fresh_names_parts_and_needs_weights() -> None:

@@ -11,7 +11,6 @@ from zoo.errors import PartError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import fx, nn
-    from torch.overrides import TorchFunctionMode
 
     from zoo.features import Feature
 
@@ -161,6 +160,8 @@ def _fresh(
     import torch
     from torchvision.models import get_model
 
+    from zoo.ghost import parameters_on_meta
+
     stands_in = family(name)
     options: dict[str, Any] = {"num_classes": num_classes}
     if stands_in in _FIXED_SIZE:
@@ -172,23 +173,9 @@ def _fresh(
     with ExitStack() as stack:
         if meta:  # RegNet computes its widths with tensors, which need values: only parameters go to the meta device
             stack.enter_context(torch.device("cpu"))
-            stack.enter_context(_parameters_on_meta())
+            stack.enter_context(parameters_on_meta())
         model: nn.Module = get_model(name, weights=None, **options)
     return model.to("meta") if meta else model
-
-
-def _parameters_on_meta() -> TorchFunctionMode:
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    class ParametersOnMeta(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            options = dict(kwargs or {})
-            if func in (torch.empty, torch.ones, torch.zeros) and options.get("device") is None:
-                options["device"] = "meta"
-            return func(*args, **options)
-
-    return ParametersOnMeta()
 
 
 def _trained(name: str, size: tuple[int, ...]) -> nn.Module:

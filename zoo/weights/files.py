@@ -28,8 +28,7 @@ from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.naming import named
-from zoo.weights.migration.nearest import remedy_of
-from zoo.weights.migration.recognise import changes_of
+from zoo.weights.migration.recognise import advised
 from zoo.weights.reading import format_of, path_of, read, read_verified, told_by_graph
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
@@ -235,7 +234,7 @@ def model_around(
     except TensorMismatchError as error:
         if report.proven or composed is None:
             raise
-        remedy = remedy_of(changes_of(checkpoint, parsed, composed.model, path, keymap), path)
+        remedy = advised(checkpoint, parsed, composed.model, path, keymap)
         raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from None
     model.migration = report
     return model

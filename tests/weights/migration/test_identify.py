@@ -20,6 +20,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 import zoo
 from zoo.cli import main
 from zoo.errors import SeveralWeightsError
+from zoo.weights.migration import libraries
 
 
 def saved(state: object, path: Path) -> Path:
@@ -200,8 +201,9 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
 
 
 def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
-    monkeypatch.setattr(torchvision.models, "list_models", lambda **_: ["mobilenet_v3_small", "googlenet", "alexnet"])
+    names = {"timm": ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"]}
+    names["torchvision.models"] = ["mobilenet_v3_small", "googlenet", "alexnet", "regnet_y_400mf"]
+    monkeypatch.setattr(libraries, "_names", lambda library: names[library.__name__])
     state = timm.create_model("mobilenetv3_small_050", num_classes=7, in_chans=1).state_dict()
     path = saved({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
     assert not zoo.identify(path).fits
@@ -227,8 +229,8 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
 def test_a_model_of_a_library_is_told_with_any_classifier_or_none(
     name: str, classes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timm, "list_models", lambda: ["resnet18", "vit_small_patch16_224", "resnet10t", name])
-    monkeypatch.setattr(torchvision.models, "list_models", lambda **_: ["alexnet"])
+    names = {"timm": ["resnet18", "vit_small_patch16_224", "resnet10t", name], "torchvision.models": ["alexnet"]}
+    monkeypatch.setattr(libraries, "_names", lambda library: names[library.__name__])
     given = {} if classes is None else {"num_classes": classes}
     with torch.device("meta"):
         theirs = timm.create_model(name, **given).state_dict()
@@ -237,6 +239,30 @@ def test_a_model_of_a_library_is_told_with_any_classifier_or_none(
     assert {fit.model for fit in fits} == {f"timm:{name}"}
     usual = 0 if "dinov2" in name else 1000
     assert fits[0].changes == ({} if classes in (None, usual) else {"model": given})
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "whole"),
+    [
+        ("torchvision:regnet_y_400mf", "none", True),  # it computes with tensors as it is made
+        ("torchvision:mobilenet_v3_small", "classifier.", False),
+        ("timm:skresnet18", "none", True),
+        ("timm:dla34", "none", False),  # its classifier is a convolution
+    ],
+)
+def test_the_call_for_a_model_of_a_library_is_to_be_typed(
+    name: str, lacking: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, _, model = name.partition(":")
+    monkeypatch.setattr(libraries, "_names", lambda of: [model] if of.__name__.startswith(library) else [])
+    make = timm.create_model if library == "timm" else torchvision.models.get_model
+    state = {key: each for key, each in make(model, num_classes=5).state_dict().items() if not key.startswith(lacking)}
+    (fit,) = zoo.identify(saved(state, tmp_path / "run.pth"), libraries=True).fits
+    ours = eval(fit.call, {"zoo": zoo})
+    assert (ours.head is not None) is whole
+    assert len(ours.state_dict()) == (
+        len(state) if whole else len(ours.migration.renaming.made) + ours.migration.renaming.renamed
+    )
 
 
 def test_a_graph_of_others_is_told_from_the_graph(tmp_path: Path) -> None:

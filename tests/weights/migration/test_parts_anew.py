@@ -12,7 +12,14 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 import zoo
-from zoo.errors import AlignmentError, KeymapError, ZooError
+from zoo.errors import (
+    AlignmentError,
+    KeymapError,
+    SeveralFitsError,
+    SeveralWeightsError,
+    TensorMismatchError,
+    ZooError,
+)
 from zoo.model import Model
 
 State = dict[str, torch.Tensor]
@@ -130,6 +137,41 @@ def test_the_call_that_an_error_gives_is_to_be_typed(state: State, tmp_path: Pat
     )
     assert call in str(caught.value)
     same_trunk(eval(call.partition(" takes")[0].replace("…", "'resnet18'"), {"zoo": zoo}), state)
+
+
+def test_a_loss_beside_the_model_is_told_whatever_is_changed(theirs: nn.Module, tmp_path: Path) -> None:
+    lightning = {**{f"model.{name}": each for name, each in theirs.state_dict().items()}, "loss.weight": torch.ones(3)}
+    path = saved(tmp_path / "run.ckpt", {"state_dict": lightning})
+    for asked in ({"num_classes": 9}, {"num_classes": 3}, {"fresh": "head"}):
+        with pytest.raises(SeveralWeightsError, match="say which: within='model'"):
+            zoo.build("resnet18", weights=path, **asked)  # type: ignore[arg-type]
+    same_trunk(zoo.build("resnet18", weights=path, within="model", num_classes=3), theirs.state_dict())
+
+
+def test_two_trunks_in_one_file_are_told_apart(state: State, tmp_path: Path) -> None:
+    both = {**trunk(state), **{f"encoder.{name}": each for name, each in trunk(state).items()}}
+    with pytest.raises(SeveralFitsError, match="fits in 2 ways that are not the same"):
+        zoo.build("resnet18", weights=saved(tmp_path / "two.pth", both), fresh="head")
+
+
+@pytest.mark.parametrize("fresh", [(), "head"])
+def test_what_would_have_to_start_anew_is_told(fresh: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "r50.pth", resnet50().state_dict())
+    with pytest.raises(TensorMismatchError) as caught:
+        zoo.build("retinanet_resnet50_fpn", weights=path, fresh=fresh)
+    call = f"zoo.build(…, weights='{path}', fresh=['neck', 'head'])"
+    assert f"{call} takes the rest from it, with a new neck and a new head" in str(caught.value)
+    told = eval(call.replace("…", "'retinanet_resnet50_fpn'"), {"zoo": zoo}).migration
+    assert told.renaming.keymap == "timm and torchvision"
+
+
+def test_another_head_by_our_names_is_told_too(tmp_path: Path) -> None:
+    own = {n: t for n, t in zoo.build("lenet").state_dict().items() if not n.startswith("head.")}
+    path = saved(tmp_path / "own.pth", {**own, "head.weight": torch.ones(3, 84), "head.bias": torch.ones(3)})
+    for load in (lambda: zoo.load(path, spec="lenet"), lambda: zoo.build("lenet", weights=path)):
+        with pytest.raises(TensorMismatchError, match=r"fresh='head'\) takes the rest from it, with a new head"):
+            load()
+    assert len(zoo.build("lenet", weights=path, fresh="head").transfer.kept) == 8  # type: ignore[union-attr]
 
 
 def test_names_of_no_part_are_not_told_to_start_anew(tmp_path: Path) -> None:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from registry import RegistryError
 from zoo import kinds
 from zoo.builder import assemble
-from zoo.errors import ZooError
+from zoo.errors import KeymapError, RuleError, ZooError
 from zoo.spec import ParsedSpec, merge, of_classes, parse
-from zoo.weights.alignment.likeness import alike
 from zoo.weights.keymaps.rules import NoCounterpart, Rename, Rule
 from zoo.weights.keymaps.table import Table
 
 _DEEPEST = 3  # modules that a backbone may have around the network of its library
-
-_FAULTS = (RegistryError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
-"""What a library raises when it is asked for a model that it cannot make."""
 
 _USUAL = (224, 224)
 
@@ -32,9 +29,10 @@ _WHY = "the backbone ends before it"
 def library_table(parsed: ParsedSpec) -> tuple[str, Table] | None:
     """Return the table for a model whose backbone is one of a library with many models of its own.
 
-    What the backbone has is renamed. The library's classifier becomes our head if the two models compute the same with
-    it, which a run of each without weights tells; otherwise it is left out, with all else that the backbone lacks. A
-    library that runs one child of a module after the other may call the two by one word, ``stages_0`` for ``stages.0``.
+    What the backbone has is renamed. The library's classifier becomes our head if the two models then compute the same
+    to the last bit, which a run of both with random weights tells; otherwise it is left out, with all else that the
+    backbone lacks. A library that runs one child of a module after the other may call the two by one word, ``stages_0``
+    for ``stages.0``.
 
     Args:
         parsed: the checked spec of the model.
@@ -42,37 +40,72 @@ def library_table(parsed: ParsedSpec) -> tuple[str, Table] | None:
     Returns:
         The namespace and the table; None if the backbone is of no namespace, or its library does not tell of whole
         models, or they have other tensors than the backbone.
+
+    Raises:
+        KeymapError: the library fails to give its whole model.
     """
     backbone = parsed.parts[0]
     namespace = backbone.entry.namespace
     library = kinds.providers.get(namespace) if namespace else None
     if library is None or not callable(getattr(library, "whole", None)):
         return None
-    rules = _rules(json.dumps(parsed.dump(), sort_keys=True), namespace, backbone.entry.name.partition(":")[2])
+    rules = _rules(json.dumps(parsed.dump(), sort_keys=True), _Library(library, namespace), backbone.entry.name)
     if not rules:
         return None
     others: dict[str, Any] = {part.kind: part.type for part in parsed.parts[1:]}
     return namespace, Table(backbone=backbone.entry.name, rules=rules, **others)
 
 
+@dataclass(frozen=True)
+class _Library:
+    """A library, the same only as itself: another one may be registered under its name."""
+
+    given: Any
+    namespace: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Library) and self.given is other.given
+
+    def __hash__(self) -> int:
+        return id(self.given)
+
+    def whole(self, name: str, device: str) -> list[nn.Module]:
+        """Return its model in each form that checkpoints have.
+
+        Raises:
+            KeymapError: it does not give it.
+        """
+        try:
+            with torch.device(device):
+                forms = list(self.given.whole("backbone", name.partition(":")[2]))
+        except Exception as error:  # the code of a plugin may raise anything
+            raise KeymapError(self.namespace, f"it fails to make {name}: {type(error).__name__}: {error}") from error
+        if not forms or not all(isinstance(form, nn.Module) for form in forms):
+            found = ", ".join(type(form).__name__ for form in forms) or "nothing"
+            raise KeymapError(self.namespace, f"of {name} it gives {found}; expected its model in each form, a list")
+        return forms
+
+
 @lru_cache(maxsize=32)
-def _rules(spec: str, namespace: str, name: str) -> tuple[Rule, ...]:
-    ours = assemble(parse(json.loads(spec)), "meta", initialise=False)
-    try:
-        with torch.device("meta"):
-            forms = kinds.providers.get(namespace).whole("backbone", name)
-    except _FAULTS:
-        return ()
+def _rules(spec: str, library: _Library, name: str) -> tuple[Rule, ...]:
+    ours = list(assemble(parse(json.loads(spec)), "meta", initialise=False).state_dict())
+    forms = library.whole(name, "meta")
     keys = [list(form.state_dict()) for form in forms]
     theirs = list(dict.fromkeys(key for form in keys for key in form))
-    mine = list(ours.state_dict())
-    trunk = [each for each in mine if each.startswith("backbone.")]
+    trunk = [each for each in ours if each.startswith("backbone.")]
     renamed = _renamed(theirs, trunk)
     if renamed is None:
         return ()
-    whole = renamed | _classifier(forms[0], renamed, json.loads(spec), [each for each in mine if each not in trunk])
+    whole = dict(renamed)
+    for number, form in enumerate(forms):
+        if len(whole) == len(renamed):
+            behind = [each for each in ours if each not in trunk]
+            whole |= _classifier(library, name, number, form.state_dict(), renamed, json.loads(spec), behind)
     optional = {key for key in theirs if key not in whole and not all(key in form for form in keys)}
-    return tuple(_covering("", {key: whole.get(key) for key in sorted(theirs)}, optional))
+    try:
+        return tuple(_covering("", {key: whole.get(key) for key in sorted(theirs)}, optional))
+    except RuleError as error:
+        raise KeymapError(library.namespace, f"names of {name} cannot be said by rules: {error}") from error
 
 
 def _renamed(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str] | None:
@@ -97,22 +130,74 @@ def _folded(name: str) -> str:
 
 
 def _classifier(
-    whole: nn.Module, renamed: Mapping[str, str], spec: Mapping[str, Any], ours: Sequence[str]
+    library: _Library,
+    name: str,
+    number: int,
+    state: Mapping[str, torch.Tensor],
+    renamed: Mapping[str, str],
+    spec: Mapping[str, Any],
+    ours: Sequence[str],
 ) -> dict[str, str]:
-    """Return our names for the tensors of their classifier; none unless both models then compute the same."""
-    state = whole.state_dict()
+    """Return our names for the tensors of their classifier; none unless both models then compute the same.
+
+    Args:
+        library: the library.
+        name: its model.
+        number: which of its forms this is.
+        state: the tensors of that, on the meta device.
+        renamed: our name for each of theirs that the backbone has.
+        spec: that of our model.
+        ours: the names of ours that are not of the backbone.
+    """
     left = [key for key in state if key not in renamed]
-    found = {key: name for key in left for name in ours if key.rpartition(".")[2] == name.rpartition(".")[2]}
-    if not ours or len(found) != len(left) or sorted(found.values()) != sorted(ours):
+    found = {key: each for key in left for each in ours if key.rpartition(".")[2] == each.rpartition(".")[2]}
+    if not left or len(found) != len(left) or sorted(found.values()) != sorted(ours):
         return {}
-    size = tuple((spec.get("input") or {}).get("size") or _USUAL)
-    channels = next(tensor.shape[1] for tensor in state.values() if tensor.dim() > 2)
-    other = merge(spec, {**of_classes(spec, len(state[left[0]])), "input": {"channels": channels}})
+    first = next((tensor.shape[1] for tensor in state.values() if tensor.dim() > 2), None)
+    stated = spec.get("input") or {}
+    shape = first or stated.get("channels") or 3, *(stated.get("size") or _USUAL)
+    other = merge(spec, {**of_classes(spec, len(state[left[-1]])), "input": {"channels": shape[0]}})
     try:
-        model = assemble(parse(other), "meta", initialise=False)
+        model = assemble(parse(other), "cpu", initialise=False)
     except ZooError:
         return {}
-    return found if alike(model.eval(), whole.eval(), {**renamed, **found}, channels, size) else {}
+    expected = model.state_dict()
+    names = {**renamed, **found}
+    if any(state[key].shape != expected[names[key]].shape for key in state if key in names):
+        return {}
+    return found if _computes_the_same(model.eval(), library.whole(name, "cpu")[number].eval(), names, shape) else {}
+
+
+def _computes_the_same(ours: nn.Module, theirs: nn.Module, names: Mapping[str, str], shape: Sequence[int]) -> bool:
+    """Tell whether two modules give the same bits for random inputs, with the same random numbers as their tensors."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of what is dropped out
+        scales = torch.tensor([0.3, 1.0, 4.0])
+        x = torch.randn(len(scales), *shape, generator=generator) * scales.view(-1, *[1] * len(shape))
+        for parameter in theirs.parameters():  # so that none is zero, one, or as another, and channels have both signs
+            parameter.mul_(1 + torch.rand(parameter.shape, generator=generator) / 4)
+            if parameter.dim() == 1:
+                parameter.mul_(torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1)
+            parameter.add_((torch.rand(parameter.shape, generator=generator) - 0.5) / 50)
+        for module in theirs.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = 1.0
+        try:
+            theirs.train()(x)  # norms take on what passes them, or the input may be lost on its way to the end
+            state = theirs.eval().state_dict()
+            ours.load_state_dict({names[key]: tensor for key, tensor in state.items() if key in names}, strict=True)
+            expected, found = theirs(x), ours(x)
+        except Exception:  # what a module of others says to an input may be anything
+            return False
+    tensors = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
+    return bool(
+        tensors
+        and expected.shape == found.shape
+        and expected.isfinite().all()
+        and not torch.equal(expected[0], expected[1])
+        and torch.equal(expected, found)
+    )
 
 
 def _covering(start: str, names: Mapping[str, str | None], optional: set[str]) -> Iterator[Rule]:

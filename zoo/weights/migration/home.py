@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo import kinds
-from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError, ZooError
+from zoo.errors import AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError, SpecError, ZooError
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.migration.naming import as_in_the_file, named
@@ -65,7 +65,7 @@ def brought_home(
         unproven = unproven or tensors
     behind = [part for part in (*kinds.PARTS, kinds.AUX) if part != "backbone" and part in intended.free]
     for each in specs if behind else ():
-        with suppress(ZooError):  # what did not fit before is what there is to tell
+        with suppress(AlignmentError, KeymapError, SizeBudgetError, SpecError):  # what did not fit before is told
             tensors, report = named(checkpoint, each, path, keymap, anew=behind)
             if report.proven:
                 return Home(tensors, report)

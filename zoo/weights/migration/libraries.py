@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from zoo.errors import ZooError
+from zoo.ghost import parameters_on_meta
 from zoo.held import is_lazy
 from zoo.spec import parse
 from zoo.weights.keymaps.library import library_table
@@ -91,9 +92,14 @@ class _Candidate:
     def made(self, given: Given, **changes: Any) -> Given | None:
         """Return the tensors of the model; None if it cannot be made, or is soon seen to be another one."""
         try:
-            with torch.device("meta"), warnings.catch_warnings(), _giving_up(given):
+            with warnings.catch_warnings(), _giving_up(given):
                 warnings.simplefilter("ignore")  # of initialisers, which do nothing here
-                return self.make(**changes).state_dict()
+                try:
+                    with torch.device("meta"):
+                        return self.make(**changes).state_dict()
+                except NotImplementedError:  # RegNet computes its widths with tensors, which need values
+                    with parameters_on_meta():
+                        return self.make(**changes).state_dict()
         except Exception:  # what constructors raise on the meta device, or for such numbers, is any kind of error
             return None
 
@@ -108,8 +114,9 @@ class _Candidate:
         classes = changes.get("num_classes", self.classes) or _USUAL_CLASSES
         whole = {**backbone, "neck": "gap", "head": {"type": "linear", "num_classes": classes}}
         with suppress(ZooError):
-            found = library_table(parse(whole))
-            if found is not None and changes.get("num_classes") != 0 and not found[1].one_way:
+            found = library_table(parse(whole)) if changes.get("num_classes") != 0 else None
+            patterns = [each.text for rule in found[1].rules for each in rule.patterns("ours")] if found else []
+            if any(text.startswith("head.") for text in patterns):
                 return whole
             return backbone if library_table(parse(backbone)) is not None else None
         return None
@@ -122,6 +129,9 @@ class _Candidate:
             classifier = next((given[mark] for mark in self.last if mark in given), None)
             changes["num_classes"] = 0 if classifier is None else len(classifier)
             tensors = self.made(given, **changes)
+        if tensors is not None and not self.last and _is_trunk(given, tensors):
+            trunk = {"num_classes": 0}
+            return trunk if self.spec(trunk) is not None else None
         if tensors is None or tensors.keys() != given.keys():
             return None
         other = [name for name, tensor in tensors.items() if given[name].shape != tensor.shape]
@@ -134,6 +144,13 @@ class _Candidate:
             changes["num_classes"] = given[other[-1]].shape[0]
         adapted = self.made(given, **changes)
         return changes if adapted is not None and same_shapes(given, adapted) else None
+
+
+def _is_trunk(given: Given, tensors: Given) -> bool:
+    """Tell whether a file has all tensors of a model but those of modules that it has nothing of."""
+    rest = tensors.keys() - given.keys()
+    apart = {name.partition(".")[0] for name in rest}.isdisjoint(name.partition(".")[0] for name in given)
+    return bool(rest) and apart and all(n in tensors and tensors[n].shape == t.shape for n, t in given.items())
 
 
 @contextmanager
@@ -159,10 +176,16 @@ def _giving_up(given: Given) -> Iterator[None]:
         handle.remove()
 
 
+def _names(library: Any) -> Sequence[str]:
+    """Return the names of all models of timm, or of ``torchvision.models``."""
+    names: Sequence[str] = library.list_models()
+    return names
+
+
 def _timm() -> Iterator[_Candidate]:
     import timm
 
-    for name in timm.list_models():
+    for name in _names(timm):
         config = timm.get_pretrained_cfg(name)
         first, last = (_weights(config, mark) for mark in ("first_conv", "classifier"))
         make = partial(timm.create_model, name, pretrained=False)
@@ -179,7 +202,7 @@ def _weights(config: Any, mark: str) -> tuple[str, ...]:
 def _torchvision() -> Iterator[_Candidate]:
     from torchvision import models
 
-    for name in models.list_models():
+    for name in _names(models):
         taken = inspect.signature(models.get_model_builder(name)).parameters
         bare = {key: None for key in ("weights", "weights_backbone") if key in taken}
         yield _Candidate(f"torchvision:{name}", "torchvision.models.get_model", partial(models.get_model, name, **bare))

@@ -73,7 +73,7 @@ class Nearest:
         if self.outline is None or self.plan is None:
             return ""
         ours, used = self.ours, {key for step in self.plan.steps for key in step.given}
-        lacking = self._lacking(expected)
+        lacking = self.lacking(expected)
         extra = [*(name for name in ours if name not in expected), *(key for key in self.given if key not in used)]
         options: list[tuple[str, object]]
         options = [(f"allow_{what}", patterns_of(n)) for what, n in (("missing", lacking), ("unexpected", extra)) if n]
@@ -83,18 +83,8 @@ class Nearest:
         told = ", ".join(f"{option}={value!r}" for option, value in [*_asked(checkpoint), *options])
         return f"zoo.load_into(zoo.build(…), {str(path)!r}, {told}) loads the other {len(expected) - len(lacking)}"
 
-    def anew(self, parts: Sequence[str], checkpoint: Checkpoint, path: Path) -> str:
-        """Return the call that builds the model with these parts anew, and all the rest of the file."""
-        options = [("weights", str(path)), *_asked(checkpoint), ("fresh", parts[0] if len(parts) == 1 else list(parts))]
-        told = ", ".join(f"{option}={value!r}" for option, value in options)
-        return f"zoo.build(…, {told}) takes the rest from it, with a new {' and a new '.join(parts)}"
-
-    def lacking(self, expected: Tensors) -> tuple[str, ...]:
-        """Return the parts of a model that this reading lacks something of; none if the backbone is one of them."""
-        parts = dict.fromkeys(name.partition(".")[0] for name in self._lacking(expected))
-        return () if "backbone" in parts else tuple(parts)
-
-    def _lacking(self, expected: Tensors) -> list[str]:
+    def lacking(self, expected: Tensors) -> list[str]:
+        """Return the names of a model that this reading makes nothing for, or nothing of that shape."""
         ours = self.ours
         made = {name for step in self.plan.steps for name in step.made} if self.plan is not None else ours.keys()
         return [n for n, t in expected.items() if n not in made or (n in ours and ours[n] != tuple(t.shape))]
@@ -113,6 +103,13 @@ def _asked(checkpoint: Checkpoint) -> list[tuple[str, object]]:
         return []
     places = (wrapping.within, "".join(wrapping.prefixes).removesuffix("."))
     return [("within", ".".join(filter(None, places)))]
+
+
+def anew_call(parts: Sequence[str], checkpoint: Checkpoint, path: Path) -> str:
+    """Return the call that builds a model with these parts anew, and all the rest of a file."""
+    options = [("weights", str(path)), *_asked(checkpoint), ("fresh", parts[0] if len(parts) == 1 else list(parts))]
+    told = ", ".join(f"{option}={value!r}" for option, value in options)
+    return f"zoo.build(…, {told}) takes the rest from it, with a new {' and a new '.join(parts)}"
 
 
 def nearest(shapes: Tensors, expected: Tensors, tables: Tables, *, ours: bool) -> Nearest | None:

@@ -19,7 +19,7 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.library import library_table
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
 from zoo.weights.keymaps.table import Table
-from zoo.weights.migration.nearest import Nearest, Tables, changes_told, nearest, remedy_of
+from zoo.weights.migration.nearest import Nearest, Tables, anew_call, changes_told, nearest, remedy_of
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping, precision_of
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
@@ -67,28 +67,20 @@ def recognised(
     state = checkpoint.state_dict()
     expected = model.state_dict(keep_vars=True)
     shapes = {name: unvalued(tensor) for name, tensor in state.items()}
-    # Of what holds no tensors it does not matter which it is.
-    besides = {*anew, *(kind for kind in kinds.SECTIONS if not any(n.startswith(f"{kind}.") for n in expected))}
-    tables, untried = _tables(parsed, keymap, path, besides if anew else ())
+    tables, untried = _tables(parsed, keymap, path, _besides(expected, anew))
     ours = keymap is None
     ways = distinct(fitting(shapes, expected, tables, ours=ours, anew=anew))
     if len(ways) > 1:
         raise SeveralFitsError(path, [str(way) for way in ways])
     if ways:
         return _renamed(ways[0], checkpoint, state, parsed, path, untried, anew)
-    _suggest_parts(shapes, expected, tables, path, ours=ours)
+    _suggest_parts(shapes, expected, tables, path, ours=ours, anew=anew)
     near = nearest(shapes, expected, tables, ours=ours)
     if near is not None and near.plan is not None:
-        keymap = " and ".join(near.keymaps)
-        reason = f"these are not the tensors of such a model in the names of {keymap}; is the spec theirs?"
-        changes = changes_told(near, parsed, expected, checkpoint, path)
-        behind = near.lacking(expected) if not changes else ()
-        if behind and len(distinct(fitting(shapes, expected, tables, ours=ours, anew=behind))) == 1:
-            lenient = near.anew(behind, checkpoint, path)
-        else:
-            lenient = near.lenient(expected, checkpoint, path)
-        remedy = remedy_of(changes, path, lenient)
-        raise KeymapError(keymap, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
+        names = " and ".join(near.keymaps)
+        reason = f"these are not the tensors of such a model in the names of {names}; is the spec theirs?"
+        remedy = advised(checkpoint, parsed, model, path, keymap if not ours else None)
+        raise KeymapError(names, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))
 
@@ -142,6 +134,40 @@ def changes_of(
     return {} if near is None else changes_told(near, parsed, model.state_dict(keep_vars=True), checkpoint, path)
 
 
+def advised(checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None) -> str:
+    """Return what to do with a file that does not fit a model; what is advised was tried.
+
+    Args:
+        checkpoint: what is in the file.
+        parsed: the checked spec of the model.
+        model: the model, the meta device will do.
+        path: the file, for errors.
+        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
+    """
+    near = _nearest(checkpoint, parsed, model, path, keymap)
+    expected = model.state_dict(keep_vars=True)
+    changes = {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
+    if changes:
+        return remedy_of(changes, path)
+    lenient = near.lenient(expected, checkpoint, path) if near is not None else ""
+    if near is not None and lenient and not near.lacking(expected):
+        return remedy_of({}, path, lenient)
+    shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
+    holding = [kind for kind in kinds.SECTIONS if any(name.startswith(f"{kind}.") for name in expected)]
+    for first in reversed([kind for kind in holding if kind != "backbone"]):
+        anew = holding[holding.index(first) :]
+        tables, _ = _tables(parsed, keymap, path, _besides(expected, anew))
+        if len(distinct(fitting(shapes, expected, tables, ours=keymap is None, anew=anew))) == 1:
+            return remedy_of({}, path, anew_call(anew, checkpoint, path))
+    return remedy_of({}, path, lenient)
+
+
+def _besides(expected: Mapping[str, torch.Tensor], anew: Collection[str]) -> Collection[str]:
+    """Return the parts that may be any where some start anew: those, and what holds no tensors."""
+    empty = (kind for kind in kinds.SECTIONS if not any(name.startswith(f"{kind}.") for name in expected))
+    return {*anew, *empty} if anew else ()
+
+
 def _nearest(
     checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None
 ) -> Nearest | None:
@@ -188,11 +214,15 @@ def _tables(
             return [((keymap,), table) for table in _speaking(kinds.keymaps.get(keymap), parsed, anew)], ()
         except KeymapError as error:
             raise KeymapError(error.keymap, error.reason, error.problems, path) from error
-    of_library = library_table(parsed)
     found: list[tuple[tuple[str, ...], Table]] = []
-    if of_library is not None and of_library[0] not in kinds.keymaps:
-        found.append(((of_library[0],), of_library[1]))
     untried = []
+    try:
+        of_library = library_table(parsed)
+    except KeymapError as error:  # its library harms only who needs its names
+        untried.append(f"the names of {error.keymap} could not be tried: {error.reason}")
+    else:
+        if of_library is not None and of_library[0] not in kinds.keymaps:
+            found.append(((of_library[0],), of_library[1]))
     for name in kinds.keymaps.names():
         tables: Sequence[Table] = ()
         try:
@@ -299,6 +329,7 @@ def _suggest_parts(
     path: Path,
     *,
     ours: bool,
+    anew: Collection[str],
 ) -> None:
     """Refuse, with what to pick, a file of which a part would fit."""
     for peeled in peelings(shapes):
@@ -310,7 +341,10 @@ def _suggest_parts(
                 for name, shown in peeled.names.items()
                 if shown.startswith(f"{first}.")
             }
-            if len(part) < len(shapes) and next(fitting(part, expected, tables, ours=ours), None) is not None:
+            if (
+                len(part) < len(shapes)
+                and next(fitting(part, expected, tables, ours=ours, anew=anew), None) is not None
+            ):
                 found.append(("".join((*peeled.prefixes, first)), len(part)))
         if found:
             beside = len(shapes) - sum(count for _, count in found)

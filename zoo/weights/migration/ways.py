@@ -45,6 +45,10 @@ class Way:
             if step.given and step.made
         )
 
+    def strangers(self) -> int:
+        """Return how many names it does not know."""
+        return sum(each.endswith(f" ({STRANGE})") for each in self.peeled.left_out)
+
     def __str__(self) -> str:
         names = f"the names of {' and '.join(self.keymaps)}" if self.keymaps else "our names"
         return f"{names}, without {' and '.join(map(repr, self.peeled.prefixes))}" if self.peeled.prefixes else names
@@ -129,9 +133,9 @@ def known_of_three(table: Table, names: Collection[str]) -> float:
 
 
 def distinct(ways: Iterator[Way]) -> list[Way]:
-    """Return ways without those that do the same as one before."""
+    """Return ways without those that do the same as one that knows more, or as much."""
     found: dict[frozenset[tuple[Any, ...]], Way] = {}
-    for way in ways:
+    for way in sorted(ways, key=Way.strangers):
         found.setdefault(way.assignment(), way)
     return list(found.values())
 
