@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from runaway import endless
 
 from zoo.weights.verification import onnxrun
 
@@ -55,23 +53,6 @@ thread.join()
 """
 
 
-def endless(path: Path) -> Path:
-    """Write a graph that computes 10¹¹ sines, and holds no more than some million of them at a time."""
-    nodes = [helper.make_node("Add", ["tall", "wide"], ["s0"])]
-    nodes += [helper.make_node("Sin", [f"s{i}"], [f"s{i + 1}"]) for i in range(30_000)]
-    nodes += [helper.make_node("ReduceMax", ["s30000"], ["m"]), helper.make_node("Add", ["x", "m"], ["y"])]
-    held = {"tall": np.ones((1 << 11, 1), "float32"), "wide": np.ones((1, 1 << 11), "float32")}
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in held.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-    return path
-
-
 @contextmanager
 def running(folder: Path, *, optimised: bool, fork: bool) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     """Give a process that waits for an endless graph, and a line that is open as long as the one that runs it."""
@@ -79,7 +60,12 @@ def running(folder: Path, *, optimised: bool, fork: bool) -> Iterator[tuple[subp
         server.settimeout(60)
         child = folder / "child.py"
         child.write_text(CHILD.format(port=server.getsockname()[1], program=onnxrun.__file__))
-        code = PARENT.format(child=str(child), graph=str(endless(folder / "x.onnx")), optimised=optimised, fork=fork)
+        code = PARENT.format(
+            child=str(child),
+            graph=str(endless(folder / "x.onnx", side=1 << 11, sines=30_000)),
+            optimised=optimised,
+            fork=fork,
+        )
         command = [sys.executable, "-c", code]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as parent:
             try:
