@@ -174,3 +174,30 @@ def test_a_library_that_is_mended_is_asked_again(offer: Offer) -> None:
     assert first is not None
     assert second is not None
     assert [len([r for r in table.rules if isinstance(r, NoCounterpart)]) for _, table in (first, second)] == [1, 0]
+
+
+def test_a_library_is_asked_once_however_many_classes_and_keymaps_there_are(offer: Offer, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def whole() -> list[nn.Module]:
+        made = [Net(), Net(None)]
+        asked.append(made[0].scale.device.type)
+        return made
+
+    offer(whole)
+    path = saved(tmp_path / "net.pth", Net(7).state_dict())
+    model = zoo.build({**WHOLE, "head": {"type": "linear", "num_classes": 9}}, weights=path, num_classes=3)
+    assert len(model.transfer.reinitialised) == 2  # type: ignore[union-attr]
+    assert asked == ["meta", "cpu"]
+
+
+def test_a_library_that_fails_is_asked_once_for_a_load(offer: Offer, tmp_path: Path) -> None:
+    asked = []
+
+    def whole() -> Any:
+        asked.append(1)
+        raise OSError("its files are gone")
+
+    offer(whole)
+    zoo.load(saved(tmp_path / "own.pth", zoo.build(WHOLE).state_dict()), spec=WHOLE)
+    assert len(asked) == 1

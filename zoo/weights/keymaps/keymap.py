@@ -87,9 +87,10 @@ class Keymap:
         speaking = [table for table in self.tables if table.speaks_of(parsed)]
         if speaking:
             return max(speaking, key=lambda table: len(table.parameters))
-        of_library = library_table(parsed)
-        if of_library is not None and canonical(of_library[0]) == canonical(self.library):
-            return of_library[1]
+        if canonical(parsed.parts[0].entry.namespace) == canonical(self.library):
+            of_library = library_table(parsed)
+            if of_library is not None:
+                return of_library[1]
         types = {part.kind: part.type for part in parsed.parts}
         found = composed({kind: types.get(kind) for kind in kinds.PARTS})
         known = "".join(f"\n  {table}" for table in self.tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ from zoo.weights.keymaps.table import Table
 _DEEPEST = 3  # modules that a backbone may have around the network of its library
 
 _USUAL = (224, 224)
+_USUAL_CLASSES = 1000
 
 _WHY = "the backbone ends before it"
 
@@ -49,11 +51,21 @@ def library_table(parsed: ParsedSpec) -> tuple[str, Table] | None:
     library = kinds.providers.get(namespace) if namespace else None
     if library is None or not callable(getattr(library, "whole", None)):
         return None
-    rules = _rules(json.dumps(parsed.dump(), sort_keys=True), _Library(library, namespace), backbone.entry.name)
+    spec = json.dumps(_of_any_classes(parsed), sort_keys=True)
+    rules = _rules(spec, _Library(library, namespace), backbone.entry.name)
     if not rules:
         return None
     others: dict[str, Any] = {part.kind: part.type for part in parsed.parts[1:]}
     return namespace, Table(backbone=backbone.entry.name, rules=rules, **others)
+
+
+def _of_any_classes(parsed: ParsedSpec) -> dict[str, Any]:
+    """Return a spec that is the same for every number of classes, on which no name depends."""
+    spec = parsed.dump()
+    if isinstance((spec["head"] or {}).get("num_classes"), int):
+        with suppress(ZooError):  # a head of others may not take as many
+            return parse(merge(spec, of_classes(spec, _USUAL_CLASSES))).dump()
+    return spec
 
 
 @dataclass(frozen=True)
