@@ -13,6 +13,7 @@ from zoo.weights.keymaps.keymap import Table
 from zoo.weights.keymaps.plan import Plan, make_plan
 from zoo.weights.migration.nearest import Tables
 from zoo.weights.migration.unwrapping import Peeled, peelings
+from zoo.weights.transfer.transfer import part_of
 
 STRANGE = "no name that is known"
 """What is told of a tensor that stands apart from all that is taken from a file."""
@@ -72,7 +73,7 @@ def fitting(
         anew: parts of the model that take nothing from the file. What it has for them is left out, and what stands
             apart from all that is taken.
     """
-    wanted = {name: tensor for name, tensor in expected.items() if _part(name) not in anew}
+    wanted = {name: tensor for name, tensor in expected.items() if part_of(name) not in anew}
     for peeled in peelings(shapes):
         kept, given = _taken(peeled, shapes, None, anew)
         if ours and same_shapes(given, wanted):
@@ -112,16 +113,12 @@ def _taken(
 def _parts_made(table: Table | None, name: str) -> frozenset[str]:
     """Return the parts of a model that a tensor goes into; that of no name if nobody knows it."""
     if table is None:
-        return frozenset({_part(name)})
+        return frozenset({part_of(name)})
     made = [
         rule.keys("ours", binding) for rule in table.rules if not rule.fills for binding in rule.match("theirs", name)
     ]
     # What has no counterpart is known, and left out by its rule.
-    return frozenset(_part(each) for names in made for each in (names or ("backbone",))) or _UNKNOWN
-
-
-def _part(name: str) -> str:
-    return name.partition(".")[0]
+    return frozenset(part_of(each) for names in made for each in (names or ("backbone",))) or _UNKNOWN
 
 
 def known_of_three(table: Table, names: Collection[str]) -> float:
