@@ -79,7 +79,7 @@ def recognised(
     if near is not None and near.plan is not None:
         names = " and ".join(near.keymaps)
         reason = f"these are not the tensors of such a model in the names of {names}; is the spec theirs?"
-        remedy = advised(checkpoint, parsed, model, path, keymap if not ours else None)
+        remedy = _advice(near, checkpoint, parsed, expected, path, keymap)
         raise KeymapError(names, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))
@@ -145,7 +145,17 @@ def advised(checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path
         keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
     """
     near = _nearest(checkpoint, parsed, model, path, keymap)
-    expected = model.state_dict(keep_vars=True)
+    return _advice(near, checkpoint, parsed, model.state_dict(keep_vars=True), path, keymap)
+
+
+def _advice(
+    near: Nearest | None,
+    checkpoint: Checkpoint,
+    parsed: ParsedSpec,
+    expected: Mapping[str, torch.Tensor],
+    path: Path,
+    keymap: str | None,
+) -> str:
     changes = {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
     if changes:
         return remedy_of(changes, path)
