@@ -31,7 +31,7 @@ from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
 from zoo.weights.migration.recognise import advised
 from zoo.weights.reading import format_name, path_of, read, read_verified
-from zoo.weights.transfer.changes import ASKED, Changes
+from zoo.weights.transfer.changes import ASKED, Changes, stated_parts
 from zoo.weights.transfer.transfer import part_of, transfer
 
 _TAKES = "the name of trained ones, 'digits', or the path of a weights file"
@@ -124,8 +124,8 @@ def build(
         except TensorMismatchError as error:
             if home.report is not None:
                 raise
-            remedy = advised(checkpoint, parsed, assemble(parsed, "meta", initialise=False), path, keymap)
-            raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from error
+            model = assemble(parsed, "meta", initialise=False)
+            raise error.advising(*advised(checkpoint, parsed, model, path, keymap)) from error
         told = home.report
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")
@@ -146,13 +146,7 @@ def _specs(parsed: ParsedSpec, plain: Mapping[str, Any]) -> Iterator[ParsedSpec]
 
 
 def _parts(fresh: str | Iterable[str], weights: object) -> tuple[str, ...]:
-    known = (*kinds.PARTS, kinds.AUX)
-    if not isinstance(fresh, Iterable):
-        raise ZooError(f"found fresh={fresh!r}; expected the name of a part, or several: {', '.join(known)}")
-    names = (fresh,) if isinstance(fresh, str) else tuple(fresh)
-    for name in names:
-        if name not in known:
-            raise UnknownNameError("part", name, known, nearest(name, known))
+    names = stated_parts(fresh, "fresh")
     if names and weights is None:
         raise ZooError(
             f"found fresh={list(names)!r} without weights; expected weights=…, or none of both: all is fresh"

@@ -44,7 +44,7 @@ def test_convert_tells_what_it_did(source: Path, tmp_path: Path) -> None:
     assert told == {
         "source": str(source), "target": str(target), "source_format": "pt", "target_format": "safetensors",
         "tensors": 10, "bytes": 246_824, "fingerprint": zoo.fingerprint(source), "casts": None, "verified": False,
-        "keymap": None, "migration": None,
+        "keymap": None, "migration": None, "left_out": [],
     }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @click.option("--keymap", metavar="NAME", help="The library whose names SRC has; all are tried unless given.")
 @click.option("--to-keymap", metavar="NAME", help="Write a plain state dict with the names of this library.")
 @click.option("--within", metavar="PLACE", help="Which weights, where SRC holds several: ema, state_dict.teacher.")
+@click.option("--without", metavar="PART", multiple=True, help="Leave this part of the model out: head; repeatable.")
 @click.option("--dtype", metavar="NAME", help="Change floating-point tensors: float16, bfloat16, float32, float64.")
 @click.option("--allow-lossy", is_flag=True, help="With --dtype: accept that values overflow or become zero.")
 @click.option("--shard-size", metavar="SIZE", help="safetensors: several files of at most SIZE, 2GB, and an index.")

@@ -23,23 +23,31 @@ class AlignmentError(WeightsError):
         in_file: the first node of the file that does not fit, or empty.
         in_model: the first layer of the model that does not, or empty.
         remedy: what to do, or empty.
+        fresh: the parts without which it would be; empty if there are no such.
     """
 
     def __init__(
-        self, path: str | PathLike[str], reason: str, in_file: str = "", in_model: str = "", remedy: str = ""
+        self,
+        path: str | PathLike[str],
+        reason: str,
+        in_file: str = "",
+        in_model: str = "",
+        remedy: str = "",
+        fresh: Sequence[str] = (),
     ) -> None:
         self.reason = reason
         self.in_file = in_file
         self.in_model = in_model
         self.remedy = remedy
+        self.fresh = tuple(fresh)
         sides = (("the first in the file is", in_file), ("the first in the model is", in_model))
         told = [f"{where} {what}" for where, what in sides if what]
         found = f"{reason}{': ' if told else ''}{'; '.join(told)}"
         super().__init__(path, f"{found}; {remedy}" if remedy else found)
 
-    def without_remedy(self) -> AlignmentError:
-        """Return the same error for who has tried what it advises."""
-        return AlignmentError(self.path, self.reason, self.in_file, self.in_model)
+    def advising(self, remedy: str) -> AlignmentError:
+        """Return the same error with another remedy, none for who has tried what it advises."""
+        return AlignmentError(self.path, self.reason, self.in_file, self.in_model, remedy, self.fresh)
 
 
 class KeymapError(WeightsError):
@@ -50,15 +58,29 @@ class KeymapError(WeightsError):
         keymap: the library whose names it knows.
         reason: what was found and what was expected.
         problems: every key that is at fault, where keys are.
+        remedy: what to do, or empty.
+        fresh: the parts without which they would fit; empty if there are no such.
     """
 
     def __init__(
-        self, keymap: str, reason: str, problems: Sequence[KeyProblem] = (), path: str | PathLike[str] = ""
+        self,
+        keymap: str,
+        reason: str,
+        problems: Sequence[KeyProblem] = (),
+        path: str | PathLike[str] = "",
+        remedy: str = "",
+        fresh: Sequence[str] = (),
     ) -> None:
         self.keymap = keymap
         self.reason = reason
         self.problems = tuple(problems)
-        super().__init__(path, f"keymap {keymap!r}: {reason}")
+        self.remedy = remedy
+        self.fresh = tuple(fresh)
+        super().__init__(path, f"keymap {keymap!r}: {reason}" + (f"\n  {remedy}" if remedy else ""))
+
+    def advising(self, remedy: str) -> KeymapError:
+        """Return the same error with another remedy."""
+        return KeymapError(self.keymap, self.reason, self.problems, self.path, remedy, self.fresh)
 
 
 class RuleError(ZooError):

@@ -141,6 +141,8 @@ class TensorMismatchError(WeightsError):
         missing: names that the model has and the file lacks.
         unexpected: names that the file has and the model lacks.
         different: names whose shapes differ, with both, as text.
+        remedy: what to do, or empty.
+        fresh: the parts without which they would; empty if there are no such.
     """
 
     def __init__(
@@ -150,14 +152,22 @@ class TensorMismatchError(WeightsError):
         unexpected: Sequence[str],
         different: Sequence[str],
         remedy: str = "",
+        fresh: Sequence[str] = (),
     ) -> None:
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.different = tuple(different)
+        self.remedy = remedy
+        self.fresh = tuple(fresh)
         named = (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different))
         facts = [f"{len(names)} {what} ({some(names)})" for what, names in named if names]
         facts += [remedy] if remedy else []
         super().__init__(path, f"its tensors do not fit the model: {'; '.join(facts)}")
+
+    def advising(self, remedy: str, fresh: Sequence[str] = ()) -> TensorMismatchError:
+        """Return the same error with another remedy."""
+        fresh = fresh or self.fresh
+        return TensorMismatchError(self.path, self.missing, self.unexpected, self.different, remedy, fresh)
 
 
 class PatternError(WeightsError):

@@ -194,7 +194,7 @@ def model_of(
             return model_around(parsed, checkpoint, path, spec, keymap=keymap, finish=finish, mapped=mapped)
     checkpoint = finish(checkpoint)
     if checkpoint.artifact is not None:
-        return rebuild(_parse_artifact(checkpoint.artifact, path), checkpoint, path)
+        return rebuild(parse_artifact(checkpoint.artifact, path), checkpoint, path)
     raise MissingSpecError(path)
 
 
@@ -234,13 +234,18 @@ def model_around(
     except TensorMismatchError as error:
         if report.proven or composed is None:
             raise
-        remedy = advised(checkpoint, parsed, composed.model, path, keymap)
-        raise TensorMismatchError(path, error.missing, error.unexpected, error.different, remedy) from None
+        raise error.advising(*advised(checkpoint, parsed, composed.model, path, keymap)) from None
     model.migration = report
     return model
 
 
-def _parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
+def parse_artifact(artifact: Artifact, path: Path) -> ParsedSpec:
+    """Return the checked spec that a file carries.
+
+    Raises:
+        MissingProviderError: it needs a component that is not installed here.
+        SpecError: it is wrong.
+    """
     lock = compare_lock(artifact.lock)
     try:
         parsed = parse(artifact.spec)

@@ -189,7 +189,7 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
             raise
         with suppress(AlignmentError):
             return named(checkpoint, other, path, keymap, mapped=mapped)[0]
-        raise error.without_remedy() from error
+        raise error.advising("") from error
     except KeymapError:
         outline = outlined(checkpoint, parsed, module, path, keymap)
         if outline is checkpoint and keymap is not None:

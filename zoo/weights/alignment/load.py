@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zoo import kinds
 from zoo.budget import Budget
 from zoo.builder import assemble
 from zoo.errors import AlignmentError, ZooError
@@ -13,6 +14,7 @@ from zoo.weights.alignment.identifying import models_of_graph
 from zoo.weights.alignment.reading import read_output_shapes
 from zoo.weights.alignment.running import run_by_names
 from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.migration.nearest import Advice, anew_call, tails
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.rebuilding import fits
 
@@ -43,21 +45,25 @@ def from_graph(
     try:
         return _from_graph(path, checkpoint, parsed, target, mapped=mapped)
     except AlignmentError as error:
-        remedy = _remedy(path, checkpoint, parsed, error)
-        if not remedy:
+        if error.reason != NO_GRAPH:
             raise
-        raise AlignmentError(path, error.reason, error.in_file, error.in_model, remedy) from error
+        advice = _advice(path, checkpoint, parsed)
+        raise AlignmentError(path, error.reason, error.in_file, error.in_model, *advice) from error
 
 
-def _remedy(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, error: AlignmentError) -> str:
-    """Return what to do about an error: what is advised has been tried, but for the proof."""
-    if error.reason != NO_GRAPH:
-        return ""
+def _advice(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec) -> Advice:
+    """Return what to do with a graph that is not of the model: what is advised has been tried, but for the proof."""
     other = classes_declared(path, parsed)
     if other is not None and models_of_graph(path, checkpoint, {"": other}):
         count = other.dump()["head"]["num_classes"]
-        return f"the file says that it gives {count} classes: zoo.build(…, weights={str(path)!r}, num_classes={count})"
-    return f"zoo identify {path} tells if it is that of another"
+        call = f"zoo.build(…, weights={str(path)!r}, num_classes={count})"
+        return Advice(f"the file says that it gives {count} classes: {call}")
+    identify = f"zoo identify {path} tells if it is that of another"
+    for anew in tails([kind for kind in kinds.SECTIONS if parsed.dump().get(kind)]):
+        rest = parse(merge(parsed.dump(), dict.fromkeys(anew)))
+        if any(fit.spec == rest.dump() for fit in models_of_graph(path, checkpoint, {"": rest})):
+            return Advice(f"{anew_call(anew, checkpoint, path)}; {identify}", anew)
+    return Advice(identify)
 
 
 def _from_graph(

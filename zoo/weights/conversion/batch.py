@@ -11,8 +11,10 @@ from typing import Any
 from registry import nearest
 from zoo import kinds
 from zoo.errors import UnknownNameError, WeightsError
+from zoo.weights.conversion.advice import advising
 from zoo.weights.conversion.convert import ConversionReport, convert
 from zoo.weights.conversion.plan import Names, Places, prepare
+from zoo.weights.transfer.changes import stated_parts
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,13 @@ def _is_done(source: Path, target: Path, options: dict[str, Any]) -> bool:
     places = Places.checked(source, target, stated)
     if not any(place.is_file() for place in places.results):
         return False
-    plan = prepare(
-        places,
-        spec=options.get("spec"),
-        dtype=options.get("dtype"),
-        allow_lossy=options.get("allow_lossy", False),
-        names=Names(options.get("keymap"), options.get("to_keymap"), options.get("within")),
-    )
+    without = stated_parts(options.get("without", ()), "without")
+    with advising(places, options):
+        plan = prepare(
+            places,
+            spec=options.get("spec"),
+            dtype=options.get("dtype"),
+            allow_lossy=options.get("allow_lossy", False),
+            names=Names(options.get("keymap"), options.get("to_keymap"), options.get("within"), without),
+        )
     return plan.is_done()

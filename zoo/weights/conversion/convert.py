@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import FingerprintError, WeightsError, ZooError
+from zoo.messages import printable, some
 from zoo.spec import Source
 from zoo.weights.casting import CastReport
 from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.conversion.advice import advising
 from zoo.weights.conversion.plan import Names, Places, Plan, described, prepare, refuse_existing
 from zoo.weights.conversion.progress import Progress, watching
 from zoo.weights.durable import flush, publish, staging
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.parity import bit_equal
 from zoo.weights.reading import format_name, format_of, read
+from zoo.weights.transfer.changes import stated_parts
 from zoo.weights.writing import write
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class ConversionReport:
         seconds: how long it took.
         keymap: the library whose names the target has; None if they are ours or nobody's.
         migration: how a source from elsewhere was recognised.
+        left_out: tensors of the source that are of parts which the target is to lack, by our names; what has none is
+            told by the migration.
     """
 
     source: str
@@ -60,12 +65,14 @@ class ConversionReport:
     seconds: float
     keymap: str | None = None
     migration: MigrationReport | None = None
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         proof = f"verified, {_short(self.fingerprint)}" if self.verified else "not verified"
         named = "" if self.keymap is None else f" in the names of {self.keymap}"
         lines = [f"{self.source} → {self.target}: {self.tensors} tensors{named}, {self.bytes:,} bytes, {proof}"]
         lines += [] if self.migration is None else [str(self.migration)]
+        lines += [f"left out ({len(self.left_out)}): {printable(some(self.left_out))}"] if self.left_out else []
         return "\n".join([*lines, *([str(self.casts)] if self.casts is not None else [])])
 
 
@@ -77,6 +84,7 @@ def convert(
     keymap: str | None = None,
     to_keymap: str | None = None,
     within: str | None = None,
+    without: str | Iterable[str] = (),
     dtype: torch.dtype | str | None = None,
     allow_lossy: bool = False,
     max_shard_size: int | str | None = None,
@@ -102,6 +110,8 @@ def convert(
         to_keymap: the library whose names the target is to have, ``"torchvision"``: it becomes a plain state dict that
             their model loads with ``strict=True``, and no longer says what it is of.
         within: which weights, where the source holds several, as for :func:`zoo.load`.
+        without: parts of the model that the target is to lack, ``"head"`` or several, with all that is behind them.
+            The source may lack them, or have something else there; ``spec`` is that of the whole model.
         dtype: what the floating-point tensors become, ``torch.float16`` or ``"float16"``; as they are unless given.
         allow_lossy: whether a change of ``dtype`` may lose more than precision.
         max_shard_size: safetensors: the most bytes of tensors in one file, ``"2GB"``.
@@ -123,6 +133,7 @@ def convert(
         MissingSpecError: the target needs the model, or a keymap does, and neither the source nor ``spec`` says which
             it is.
         KeymapError: the tensors cannot have the names of the other library.
+        UnknownNameError: ``without`` names no part.
         ZooError: all that :func:`zoo.load` and :func:`zoo.save` raise.
 
     Warns:
@@ -138,8 +149,10 @@ def convert(
     places = Places.checked(source, target, {n: value for n, value in options.items() if value is not None})
     if not force:
         places.refuse_existing()
-    names = Names(keymap, to_keymap, within)
-    plan = prepare(places, spec=spec, dtype=dtype, allow_lossy=allow_lossy, names=names)
+    names = Names(keymap, to_keymap, within, stated_parts(without, "without"))
+    stated = {**options, **asdict(names), "spec": spec, "dtype": dtype, "allow_lossy": allow_lossy}
+    with advising(places, {**stated, "verify": verify, "force": force}):
+        plan = prepare(places, spec=spec, dtype=dtype, allow_lossy=allow_lossy, names=names)
     written, fingerprint = _carry_out(plan, verify=verify, force=force, progress=progress)
     return ConversionReport(
         source=str(places.source),
@@ -153,7 +166,8 @@ def convert(
         verified=verify,
         seconds=time.perf_counter() - started,
         keymap=to_keymap,
-        migration=plan.model.migration if plan.model is not None else None,
+        migration=plan.migration,
+        left_out=plan.left_out,
     )
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import kinds
+from zoo.builder import assemble
 from zoo.errors import KeymapError, MissingSpecError, WeightsError, ZooError
 from zoo.model import Model
-from zoo.spec import Source
+from zoo.spec import Source, parse
 from zoo.weights.casting import CastReport, cast
 from zoo.weights.checkpoint import Checkpoint
+from zoo.weights.conversion.rest import rest_of
 from zoo.weights.files import model_of
 from zoo.weights.fingerprint import fingerprint_of
+from zoo.weights.migration.report import MigrationReport
 from zoo.weights.reading import format_of, read
 from zoo.weights.safetensors.shards import INDEX
 
@@ -95,11 +98,13 @@ class Names:
         keymap: the library whose names a source from elsewhere has; all are tried unless given.
         to_keymap: the library whose names the target is to have; ours unless given.
         within: which weights, where the source holds several.
+        without: parts of the model that the target is to lack.
     """
 
     keymap: str | None = None
     to_keymap: str | None = None
     within: str | None = None
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class Plan:
         after: what the target is to hold.
         model: the model around the tensors; None of a source without a spec.
         casts: what the change of dtype did, or None.
+        migration: how a source from elsewhere was recognised.
+        left_out: tensors of the source that are of parts which the target is to lack.
     """
 
     places: Places
@@ -119,6 +126,8 @@ class Plan:
     after: Checkpoint
     model: Model | None
     casts: CastReport | None
+    migration: MigrationReport | None = None
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def nbytes(self) -> int:
@@ -178,17 +187,22 @@ def prepare(
     """
     before = read(places.source, within=names.within)
     needs_model = getattr(format_of(places.target), "needs_model", False)
-    told, model = before, None
-    if spec is not None or before.artifact is not None:
+    told, model, rest = before, None, None
+    if names.without:
+        rest = rest_of(before, places.source, spec, names.without, names.keymap)
+        model = rest.model
+    elif spec is not None or before.artifact is not None:
         model = model_of(before, places.source, spec, keymap=names.keymap)
-        told = _described_by(model, before)
+    if model is not None:
+        told = _described_by(model, before, whole=rest is None)
     elif needs_model:
         why = f"carries no spec, and {places.target.suffix} needs the model, not its tensors"
         raise MissingSpecError(places.source, why)
     elif names.keymap is not None or names.to_keymap is not None:
         raise MissingSpecError(places.source)
     if names.to_keymap is not None and model is not None:
-        told = _in_their_names(model, names.to_keymap, places.target, needs_model)
+        told = _in_their_names(model, names.to_keymap, places.target, needs_model, rest and rest.whole)
+    migration = model.migration if model is not None else None
     casts = None
     if dtype is not None:
         told, casts = cast(told, dtype, allow_lossy=allow_lossy, path=places.source)
@@ -198,26 +212,44 @@ def prepare(
         # Nobody would know of aliases: each name gets its tensor, and a format that can keep them one does.
         tensors = told.state_dict()
         told = Checkpoint(tensors, order=tuple(tensors))
-    return Plan(places, before, told, model, casts)
+    return Plan(places, before, told, model, casts, migration, rest.left_out if rest is not None else ())
 
 
-def _in_their_names(model: Model, keymap: str, target: Path, needs_model: bool) -> Checkpoint:
-    """Return the tensors of a model as a plain state dict of another library."""
+def _in_their_names(
+    model: Model, keymap: str, target: Path, needs_model: bool, whole: Mapping[str, Any] | None
+) -> Checkpoint:
+    """Return the tensors of a model as a plain state dict of another library.
+
+    Args:
+        model: the model.
+        keymap: the library.
+        target: the file, for errors.
+        needs_model: whether its format needs one.
+        whole: the spec of which the model is a part; a library may have names for no less than that.
+    """
     if needs_model:
         raise KeymapError(keymap, f"{target.suffix} holds a model, not a state dict; that goes into .pth", path=target)
+    library = kinds.keymaps.get(keymap)
     try:
-        theirs = kinds.keymaps.get(keymap).to_theirs(model)
+        try:
+            theirs = library.to_theirs(model)
+        except KeymapError:
+            if whole is None:
+                raise
+            rest = assemble(parse(whole), "meta", initialise=False).state_dict() | model.state_dict()
+            theirs = {name: each for name, each in library.to_theirs(rest, whole).items() if not each.is_meta}
     except KeymapError as error:
         raise KeymapError(error.keymap, error.reason, error.problems, target) from error
     return Checkpoint(theirs, order=tuple(theirs))
 
 
-def _described_by(model: Model, before: Checkpoint) -> Checkpoint:
+def _described_by(model: Model, before: Checkpoint, *, whole: bool) -> Checkpoint:
     """Return the checkpoint of a model whose source said more of it than a model knows."""
     after, told = Checkpoint.of(model), before.artifact
     if told is None or after.artifact is None:
         return after
-    history: dict[str, Any] = {n: getattr(told, n) for n in ("lock", "casts")}
+    lock = {name: version for name, version in told.lock.items() if whole or name in model.lock}
+    history: dict[str, Any] = {"lock": lock, "casts": told.casts}
     if after.tensors.keys() == before.tensors.keys() and after.aliases == before.aliases:
         history["fingerprint"] = told.fingerprint
     return replace(after, artifact=after.artifact.model_copy(update=history))

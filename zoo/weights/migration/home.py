@@ -72,7 +72,7 @@ def brought_home(
     unaligned = [each for each in failures[: len(specs)] if isinstance(each, AlignmentError)]
     if len(unaligned) > 1:
         changed = ", ".join(intended.changed.values())
-        tried = [str(each.without_remedy()).removeprefix(f"{path}: ") for each in unaligned]
+        tried = [str(each.advising("")).removeprefix(f"{path}: ") for each in unaligned]
         raise AlignmentError(path, f"with the change ({changed}) it {tried[0]}. As the model was before, it {tried[1]}")
     if failures:
         raise failures[0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -103,6 +103,27 @@ def _asked(checkpoint: Checkpoint) -> list[tuple[str, object]]:
         return []
     places = (wrapping.within, "".join(wrapping.prefixes).removesuffix("."))
     return [("within", ".".join(filter(None, places)))]
+
+
+class Advice(NamedTuple):
+    """What to do with a file that does not fit a model.
+
+    Attributes:
+        remedy: what to do.
+        fresh: the parts without which it fits; empty if there are no such.
+    """
+
+    remedy: str
+    fresh: Sequence[str] = ()
+
+
+def tails(parts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Give what a file may lack of the parts of a model, the least first: its last parts, but never the first.
+
+    >>> list(tails(["backbone", "neck", "head"]))
+    [['head'], ['neck', 'head']]
+    """
+    yield from (parts[first:] for first in range(len(parts) - 1, 0, -1))
 
 
 def anew_call(parts: Sequence[str], checkpoint: Checkpoint, path: Path) -> str:

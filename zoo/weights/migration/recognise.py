@@ -19,7 +19,7 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.library import library_table
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
 from zoo.weights.keymaps.table import Table
-from zoo.weights.migration.nearest import Nearest, Tables, anew_call, changes_told, nearest, remedy_of
+from zoo.weights.migration.nearest import Advice, Nearest, Tables, anew_call, changes_told, nearest, remedy_of, tails
 from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwrapping, precision_of
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
@@ -79,8 +79,8 @@ def recognised(
     if near is not None and near.plan is not None:
         names = " and ".join(near.keymaps)
         reason = f"these are not the tensors of such a model in the names of {names}; is the spec theirs?"
-        remedy = _advice(near, checkpoint, parsed, expected, path, keymap)
-        raise KeymapError(names, f"{reason}\n  {told(near.plan.problems)}\n  {remedy}", near.plan.problems, path)
+        advice = _advice(near, checkpoint, parsed, expected, path, keymap)
+        raise KeymapError(names, f"{reason}\n  {told(near.plan.problems)}", near.plan.problems, path, *advice)
     found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
     return found, _report(found, parsed, path, len(state))
 
@@ -134,7 +134,7 @@ def changes_of(
     return {} if near is None else changes_told(near, parsed, model.state_dict(keep_vars=True), checkpoint, path)
 
 
-def advised(checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None) -> str:
+def advised(checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None) -> Advice:
     """Return what to do with a file that does not fit a model; what is advised was tried.
 
     Args:
@@ -155,21 +155,20 @@ def _advice(
     expected: Mapping[str, torch.Tensor],
     path: Path,
     keymap: str | None,
-) -> str:
+) -> Advice:
     changes = {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
     if changes:
-        return remedy_of(changes, path)
+        return Advice(remedy_of(changes, path))
     lenient = near.lenient(expected, checkpoint, path) if near is not None else ""
     if near is not None and lenient and not near.lacking(expected):
-        return remedy_of({}, path, lenient)
+        return Advice(remedy_of({}, path, lenient))
     shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
     holding = [kind for kind in kinds.SECTIONS if any(name.startswith(f"{kind}.") for name in expected)]
-    for first in reversed([kind for kind in holding if kind != "backbone"]):
-        anew = holding[holding.index(first) :]
+    for anew in tails(holding):
         tables, _ = _tables(parsed, keymap, path, _besides(expected, anew))
         if len(distinct(fitting(shapes, expected, tables, ours=keymap is None, anew=anew))) == 1:
-            return remedy_of({}, path, anew_call(anew, checkpoint, path))
-    return remedy_of({}, path, lenient)
+            return Advice(remedy_of({}, path, anew_call(anew, checkpoint, path)), anew)
+    return Advice(remedy_of({}, path, lenient))
 
 
 def _besides(expected: Mapping[str, torch.Tensor], anew: Collection[str]) -> Collection[str]:

@@ -6,10 +6,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry import nearest
 from zoo import kinds
+from zoo.errors import UnknownNameError, ZooError
 
 ASKED = "asked for"
 """Why a part starts anew that was not changed."""
+
+
+def stated_parts(stated: str | Iterable[str], parameter: str) -> tuple[str, ...]:
+    """Return the names of parts that a call states: of one, or of several.
+
+    Args:
+        stated: what is stated.
+        parameter: the parameter that states it, for errors.
+
+    Raises:
+        UnknownNameError: no part has such a name.
+        ZooError: it is no name at all.
+
+    >>> stated_parts("head", "fresh")
+    ('head',)
+    """
+    if not isinstance(stated, Iterable):
+        known = ", ".join(kinds.SECTIONS)
+        raise ZooError(f"found {parameter}={stated!r}; expected the name of a part, or several: {known}")
+    names = (stated,) if isinstance(stated, str) else tuple(stated)
+    for name in names:
+        if name not in kinds.SECTIONS:
+            raise UnknownNameError("part", name, kinds.SECTIONS, nearest(name, kinds.SECTIONS))
+    return names
 
 
 @dataclass(frozen=True)
