@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from zoo.spec import normalise, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
+from zoo.weights.migration.home import brought_home
 from zoo.weights.migration.naming import as_in_the_file, named
 from zoo.weights.migration.recognise import outlined, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
 from zoo.weights.reading import read, read_verified
+from zoo.weights.transfer.changes import ASKED, Changes, stated_parts
+from zoo.weights.transfer.transfer import part_of
 
 
 def plan_load(
@@ -33,6 +36,7 @@ def plan_load(
     allow_unexpected: Patterns = (),
     allow_changed: Patterns = (),
     allow_lossy: bool = False,
+    fresh: str | Iterable[str] = (),
     verify: bool | str = False,
     keymap: str | None = None,
     within: str | None = None,
@@ -53,7 +57,8 @@ def plan_load(
     digits.pt: 8 of 10 tensors are loaded
       kept as they are (2): head.fc.weight float32[10, 84] for float32[5, 84], head.fc.bias float32[10] for float32[5]
     """
-    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, verify, keymap, within)
+    parts = stated_parts(fresh, "fresh")
+    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, parts, verify, keymap, within)
     return _prepare(model, path, asked).plan
 
 
@@ -65,6 +70,7 @@ def load_into(
     allow_unexpected: Patterns = (),
     allow_changed: Patterns = (),
     allow_lossy: bool = False,
+    fresh: str | Iterable[str] = (),
     verify: bool | str = False,
     keymap: str | None = None,
     within: str | None = None,
@@ -86,6 +92,8 @@ def load_into(
         allow_changed: shell patterns of what may be otherwise in the spec of the file than in the model's,
             ``"backbone.activation"`` or ``"neck*"``. A part that stays as it is altogether may be.
         allow_lossy: whether the model's precision may lose values that matter.
+        fresh: parts of a model of zoo that take nothing from the file, ``"head"`` or several, as for :func:`zoo.build`:
+            they keep the tensors that they have, whatever the file has there.
         verify: as for :func:`zoo.load`.
         keymap: the library whose names a file from elsewhere has; for a model of zoo, all are tried unless given.
         within: which weights, where a file holds several, as for :func:`zoo.load`.
@@ -98,13 +106,15 @@ def load_into(
         AlignmentError: it is an ONNX graph from elsewhere, and not one of this model.
         LossyCastError: the model's precision would lose values that matter.
         PatternError: a pattern fits nothing.
+        UnknownNameError: ``fresh`` names no part.
         SpecError: the file says that its weights are of a model that computes something else.
         FingerprintError: ``verify`` found another fingerprint, or the file carries none.
         FileFormatError: the file is missing, damaged or of another kind.
         UnsafeFileError: it is a pickle that holds more than tensors.
         WeightsError: the model cannot be written to: it is on the meta device, or its tensors are not its own.
     """
-    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, verify, keymap, within)
+    parts = stated_parts(fresh, "fresh")
+    asked = _Asked(allow_missing, allow_unexpected, allow_changed, allow_lossy, parts, verify, keymap, within)
     prepared = _prepare(model, path, asked)
     prepared.plan.require()
     _commit(prepared.values(), prepared.plan.path)
@@ -138,6 +148,7 @@ class _Asked:
     allow_unexpected: Patterns
     allow_changed: Patterns
     allow_lossy: bool
+    fresh: tuple[str, ...]
     verify: bool | str
     keymap: str | None
     within: str | None
@@ -150,8 +161,14 @@ def _prepare(model: nn.Module, path: str | PathLike[str], asked: _Asked) -> _Pre
     expected = asked.verify if isinstance(asked.verify, str) else None
     within = asked.within
     checkpoint = read_verified(path, expected, within=within) if asked.verify else read(path, within=within)
+    if asked.fresh and not isinstance(module, Model):
+        found = type(module).__name__
+        raise WeightsError(
+            path, f"fresh= names parts of zoo's models, and the model is a {found!r}; use allow_missing="
+        )
+    told = checkpoint.unwrapping
     if checkpoint.artifact is None or asked.keymap is not None:
-        checkpoint = _at_home(module, checkpoint, path, asked.keymap, mapped=not asked.verify)
+        checkpoint = _at_home(module, checkpoint, path, asked, mapped=not asked.verify)
     given = checkpoint.state_dict()
     planned = plan(
         own,
@@ -160,14 +177,20 @@ def _prepare(model: nn.Module, path: str | PathLike[str], asked: _Asked) -> _Pre
         allow_missing=asked.allow_missing,
         allow_unexpected=asked.allow_unexpected,
         allow_lossy=asked.allow_lossy,
+        fresh=asked.fresh,
     )
+    if asked.fresh and checkpoint.unwrapping is not None:
+        apart = checkpoint.unwrapping.left_out[len(told.left_out) if told is not None else 0 :]
+        planned = replace(planned, ignored=(*planned.ignored, *apart))
     if isinstance(module, Model):
-        _refuse_other_model(module, own, checkpoint, planned, asked.allow_changed)
-    return _Prepared(module, own, checkpoint, given, planned)
+        _refuse_other_model(module, own, checkpoint, planned, asked)
+    taken = {name: tensor for name, tensor in given.items() if part_of(name) not in asked.fresh}
+    return _Prepared(module, own, checkpoint, taken, planned)
 
 
-def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str | None, *, mapped: bool) -> Checkpoint:
+def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, asked: _Asked, *, mapped: bool) -> Checkpoint:
     """Return a file from elsewhere by the names of a module; as it is, where it does not fit whole."""
+    keymap = asked.keymap
     if keymap is not None:
         refuse_keymap(checkpoint, keymap, path)
         if not isinstance(module, Model):
@@ -182,6 +205,9 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, keymap: str 
             raise
         return checkpoint
     try:
+        if asked.fresh:
+            anew = Changes(fresh=dict.fromkeys(asked.fresh, ASKED))
+            return brought_home(checkpoint, path, [parsed], anew, keymap, mapped=mapped).checkpoint
         return named(checkpoint, parsed, path, keymap, model=module, mapped=mapped)[0]
     except AlignmentError as error:
         other = as_in_the_file(checkpoint, parsed, path, keymap)  # one with other classes keeps its own head
@@ -219,7 +245,7 @@ def _own_tensors(module: nn.Module, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_other_model(
-    model: Model, own: Mapping[str, torch.Tensor], checkpoint: Checkpoint, planned: LoadPlan, allow_changed: Patterns
+    model: Model, own: Mapping[str, torch.Tensor], checkpoint: Checkpoint, planned: LoadPlan, asked: _Asked
 ) -> None:
     if checkpoint.artifact is None:
         return
@@ -231,7 +257,7 @@ def _refuse_other_model(
     specs = saved, wanted
     parts = [(kind, spec[kind] or {}) for spec in specs for kind in spec]
     places = dict.fromkeys(place for kind, part in parts for place in (kind, *(f"{kind}.{key}" for key in part)))
-    changed = set(allowed(allow_changed, "allow_changed", places, "part of the spec", planned.path))
+    changed = {*allowed(asked.allow_changed, "allow_changed", places, "part of the spec", planned.path), *asked.fresh}
     kept = {name if isinstance(name, str) else name.name for name in planned.kept}
     names = checkpoint.state_dict()
     for kind in SECTIONS:

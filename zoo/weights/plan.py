@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from os import PathLike, fspath
@@ -17,6 +17,7 @@ from zoo.weights.casting import PRECISIONS, TensorCast, examined, refuse_lossy
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.parity import bit_equal
 from zoo.weights.rebuilding import type_text
+from zoo.weights.transfer.transfer import part_of
 
 Patterns = str | Iterable[str]
 """Shell patterns over names: ``"head.*"``, or several."""
@@ -47,8 +48,9 @@ class LoadPlan:
         ties: for each further name of a tensor that is tied in the model, its first name.
         copied: for each of ``loaded`` that is one tensor in the file with an earlier one and another in the model,
             that one.
-        kept: what stays as it is because ``allow_missing`` says so; where the file has the name, with both shapes.
-        ignored: what the file has besides and ``allow_unexpected`` allows.
+        kept: what stays as it is because ``allow_missing`` or ``fresh`` says so; where ``allow_missing`` does and the
+            file has the name, with both shapes.
+        ignored: what the file has besides and ``allow_unexpected`` allows, or ``fresh`` leaves there.
         missing: what the file lacks.
         unexpected: what only the file has.
         shapes: what has another shape in the file.
@@ -127,6 +129,7 @@ def plan(
     allow_missing: Patterns = (),
     allow_unexpected: Patterns = (),
     allow_lossy: bool = False,
+    fresh: Collection[str] = (),
 ) -> LoadPlan:
     """Plan how the tensors of a file go into those of a model; only those whose precision changes are read.
 
@@ -137,12 +140,16 @@ def plan(
         allow_missing: names in the model that stay as they are where the file lacks them or has another shape.
         allow_unexpected: names that only the file has and that are left out.
         allow_lossy: whether a cast may lose values that matter.
+        fresh: parts that take nothing from the file; a tensor that is tied to one of another part is of that.
 
     Raises:
         PatternError: a pattern fits no name.
     """
     may_miss = allowed(allow_missing, "allow_missing", expected, "tensor of the model", path)
     may_ignore = allowed(allow_unexpected, "allow_unexpected", given, "tensor in the file", path)
+    may_miss |= {name for name in expected if part_of(name) in fresh}
+    left = tuple(name for name in given if part_of(name) in fresh)
+    given = {name: tensor for name, tensor in given.items() if part_of(name) not in fresh}
     found: dict[str, list[Any]] = {kind: [] for kind in ("loaded", "casts", "kept", "missing", "shapes", "dtypes")}
     conflicts: list[str] = []
     groups = _groups(expected)
@@ -170,7 +177,7 @@ def plan(
         **{kind: tuple(values) for kind, values in found.items()},
         ties={n: names[0] for names in groups for n in names[1:]},
         copied=_copied(groups, given, found["loaded"]),
-        ignored=tuple(n for n in extra if n in may_ignore),
+        ignored=(*(n for n in extra if n in may_ignore), *left),
         unexpected=tuple(n for n in extra if n not in may_ignore),
         conflicts=tuple(conflicts),
         allow_lossy=allow_lossy,

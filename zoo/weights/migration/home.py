@@ -31,7 +31,13 @@ class Home(NamedTuple):
 
 
 def brought_home(
-    checkpoint: Checkpoint, path: Path, specs: Sequence[ParsedSpec], intended: Changes, keymap: str | None
+    checkpoint: Checkpoint,
+    path: Path,
+    specs: Sequence[ParsedSpec],
+    intended: Changes,
+    keymap: str | None,
+    *,
+    mapped: bool = True,
 ) -> Home:
     """Return weights from elsewhere by our names.
 
@@ -45,6 +51,7 @@ def brought_home(
         specs: that of the model as it is to be and, if it is another, as it was.
         intended: what is changed.
         keymap: the library whose names the file has; all are tried unless given.
+        mapped: whether tensors may stay in the file.
 
     Raises:
         AlignmentError: it is an ONNX graph of none of these models.
@@ -56,7 +63,7 @@ def brought_home(
     unproven: Checkpoint | None = None
     for each in _candidates(checkpoint, path, specs, intended, keymap):
         try:
-            tensors, report = named(checkpoint, each, path, keymap)
+            tensors, report = named(checkpoint, each, path, keymap, mapped=mapped)
         except (AlignmentError, KeymapError, SeveralWeightsError, SizeBudgetError) as error:
             failures.append(error)
             continue
@@ -66,7 +73,7 @@ def brought_home(
     behind = [part for part in (*kinds.PARTS, kinds.AUX) if part != "backbone" and part in intended.free]
     for each in specs if behind else ():
         with suppress(AlignmentError, KeymapError, SizeBudgetError, SpecError):  # what did not fit before is told
-            tensors, report = named(checkpoint, each, path, keymap, anew=behind)
+            tensors, report = named(checkpoint, each, path, keymap, mapped=mapped, anew=behind)
             if report.proven:
                 return Home(tensors, report)
     unaligned = [each for each in failures[: len(specs)] if isinstance(each, AlignmentError)]
