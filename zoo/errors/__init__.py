@@ -13,7 +13,7 @@ from registry.errors import (
 )
 from zoo.errors.composition import PartError, ShapeError, SizeBudgetError, SpecError, SpecFileError
 from zoo.errors.migration import AlignmentError, KeymapError, RuleError, SeveralFitsError, SeveralWeightsError
-from zoo.errors.tools import CheckError, ImageError, ScaffoldError
+from zoo.errors.tools import CheckError, ImageError, RecordError, ScaffoldError
 from zoo.errors.weights import (
     FileFormatError,
     FingerprintError,
@@ -45,6 +45,7 @@ __all__ = [
     "NotInvertibleError",
     "PartError",
     "PatternError",
+    "RecordError",
     "RegistryError",
     "RuleError",
     "RunawayGraphError",

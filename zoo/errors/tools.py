@@ -7,6 +7,8 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 from registry.errors import ZooError
+from registry.problem import Problem
+from zoo.messages import printable
 
 if TYPE_CHECKING:
     from zoo.testing.report import Result
@@ -24,6 +26,22 @@ class ImageError(ZooError):
         self.path = fspath(path)
         self.reason = reason
         super().__init__(f"{self.path}: {reason}" if self.path else reason)
+
+
+class RecordError(ZooError):
+    """What is stated of weights, or of how images are prepared for them, is wrong or not all that there has to be.
+
+    Attributes:
+        what: what was to be made, ``"Record"``.
+        problems: every problem, each with its path and what would be right.
+    """
+
+    def __init__(self, what: str, problems: Sequence[Problem]) -> None:
+        self.what = what
+        self.problems = tuple(problems)
+        count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems in what is stated:\n  "
+        shown = [printable(str(problem), 1000) for problem in self.problems]
+        super().__init__(f"zoo.{what}: {count}" + "\n  ".join(shown))
 
 
 class CheckError(ZooError):
