@@ -255,6 +255,9 @@ LARGE = {
     "timm:vit_tiny_patch16_224": _provided_stranger("timm:vit_tiny_patch16_224", 224),
     "timm:deit_tiny_distilled_patch16_224": _provided_stranger("timm:deit_tiny_distilled_patch16_224", 224),
     "timm:pvt_v2_b0": _provided_stranger("timm:pvt_v2_b0"),
+    "torchvision:swin_t": _provided_stranger("torchvision:swin_t", 224),
+    "timm:swin_tiny_patch4_window7_224": _provided_stranger("timm:swin_tiny_patch4_window7_224", 224),
+    "timm:levit_128s": _provided_stranger("timm:levit_128s", 224),
     "timm:mobilevit_xxs": _provided_stranger("timm:mobilevit_xxs"),
     "torchvision resnext50_32x4d": Stranger(
         _named("resnext50_32x4d"), lambda: spec_of("resnext50_32x4d"), size=(64, 64)

@@ -15,8 +15,6 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo.errors import AlignmentError, KeymapError, SizeBudgetError, TensorMismatchError, ZooError
-from zoo.weights.alignment.constants import Computed, folded
-from zoo.weights.alignment.graph import Constant, Node
 from zoo.weights.alignment.layers import Held
 from zoo.weights.alignment.proof import Observed, seed_of
 from zoo.weights.alignment.reading import read_graph
@@ -198,47 +196,6 @@ def test_sizes_that_come_of_one_chain_of_numbers_are_computed_once(tmp_path: Pat
     fills = [node("ConstantOfShape", ["k60"], [f"z{i}"]) for i in range(100)]
     path = written([*empty, *fills, *two_layers()], weights() | {"e": np.zeros(0, "int64")}, tmp_path / "x.onnx")
     assert zoo.load(path, spec=spec(4)).migration.proven
-
-
-def few(*numbers: int | list[int]) -> list[Held]:
-    tensors = [torch.tensor(each, dtype=torch.int64) for each in numbers]
-    return [Held(Constant("", tuple(each.shape), lambda each=each: each, each.dtype)) for each in tensors]
-
-
-@pytest.mark.parametrize(
-    ("op", "given", "wanted"),
-    [
-        ("Add", few([2, 3], 4), [6, 7]),
-        ("Mul", few([[2], [3]], [[5, 7]]), [[10, 14], [15, 21]]),
-        ("Concat", few([1], [], [2, 3]), [1, 2, 3]),
-        ("Expand", few(7, [2, 2]), [[7, 7], [7, 7]]),
-        ("Expand", few([1, 2], [1]), [1, 2]),
-        ("Range", few(3, 0, -1), [3, 2, 1]),
-        ("Shape", few([[1, 2, 3]]), [1, 3]),
-        ("Size", few([[1, 2, 3]]), 3),
-    ],
-)
-def test_a_few_whole_numbers_are_what_onnx_says(op: str, given: list[Held], wanted: object) -> None:
-    made = folded(Node("", op, "", (), ("y",)), given, {})
-    assert isinstance(made, Held)
-    assert made.values().tolist() == wanted
-
-
-@pytest.mark.parametrize(
-    ("op", "given"),
-    [
-        ("Range", few(0, -(1 << 40), -1)),
-        ("Range", few(0, 5, 0)),
-        ("Expand", few(7, [1 << 40, 1 << 20])),
-        ("Expand", few(7, [1 << 62, 1 << 62])),
-        ("Expand", few(7, [-1])),
-        ("Add", few([1, 2], [1, 2, 3])),
-        ("Add", few(1, 2, 3)),
-        ("Concat", few([0] * 40, [0] * 40)),
-    ],
-)
-def test_numbers_that_are_many_or_do_not_go_together_are_not_made(op: str, given: list[Held]) -> None:
-    assert isinstance(folded(Node("", op, "", (), ("y",)), given, {}), Computed)
 
 
 @pytest.mark.parametrize("count", [1 << 10, 1 << 20])

@@ -13,6 +13,7 @@ import torch
 from zoo.budget import Budget
 from zoo.builder import assemble
 from zoo.errors import AlignmentError
+from zoo.messages import some
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.alignment.canonical import canonical
@@ -24,6 +25,7 @@ from zoo.weights.alignment.port import port_of
 from zoo.weights.alignment.proof import Observed, observe, prove
 from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import following, refuse_growing, refuse_unsafe
+from zoo.weights.alignment.tables import with_indices
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
 from zoo.weights.checkpoint import Checkpoint, tied
@@ -86,7 +88,8 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
     refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in expected.values()), path)
     end = cut(graph, ours, path)
-    sides = _Sides(canonical(_under_first_names(ours, aliases), path), canonical(end.graph, path))
+    named = with_indices(_under_first_names(ours, aliases), skeleton, parsed)
+    sides = _Sides(canonical(named, path), canonical(end.graph, path))
     if len(sides.model.outputs) != len(sides.file.outputs):
         raise AlignmentError(
             path, f"gives {len(sides.file.outputs)} outputs; the model gives {len(sides.model.outputs)}"
@@ -193,6 +196,11 @@ def _report(
         uncertain.append(
             f"{counts['ambiguous']} tensors are of branches that are alike; paired otherwise the model might compute "
             "the same"
+        )
+    if found.unread:
+        uncertain.append(
+            f"{len(found.unread)} tables have entries that nothing of the model reads and the file does not have "
+            f"({some(found.unread)}); they are zero, which changes nothing that the model computes"
         )
     alignment = Alignment(
         found.origins,

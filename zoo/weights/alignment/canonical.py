@@ -15,10 +15,11 @@ from typing import NamedTuple
 import torch
 
 from zoo.errors import AlignmentError
-from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, small
+from zoo.weights.alignment.arithmetic import small
+from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded
 from zoo.weights.alignment.fused import unfused
 from zoo.weights.alignment.graph import Constant, Graph, Node
-from zoo.weights.alignment.layers import FIRST, Edge, Held, Layer, Layout, Number
+from zoo.weights.alignment.layers import FIRST, TRANSPOSE, Edge, Held, Layer, Layout, Number, Step
 from zoo.weights.alignment.order import ordered
 from zoo.weights.alignment.words import undone, window, word
 
@@ -163,10 +164,12 @@ class _Walk:
         self._add(node, layer, *words)
 
     def _product(self, node: Node, given: list[_Value | None]) -> None:
-        layer = Layer("affine", "Linear", node, inputs=[self._edge(_data(given[0]))])
+        data = _data(given[0])
+        data = data.then("Transpose") if node.number("transA", 0) else data
+        layer = Layer("affine", "Linear", node, inputs=[self._edge(data)])
         weight = _held(given[1])
         turned = node.op != "MatMul" and node.number("transB", 0)
-        layer.slots["weight"] = weight if turned else weight.then(("transpose", (1, 0)))
+        layer.slots["weight"] = weight if turned else weight.then(Step(TRANSPOSE, (1, 0)))
         bias = given[2] if len(given) > 2 else None
         words = [node.text("activation")] if node.text("activation") else []
         if isinstance(bias, _Data):
@@ -221,7 +224,8 @@ class _Walk:
 
         It is read once, however many nodes take it.
         """
-        if held.constant.parameter is not None or held.constant.values is None or held.count > _MOST_CHANNELS:
+        unknown = held.constant.parameter is not None or held.constant.values is None
+        if unknown or held.count > _MOST_CHANNELS or held.index is not None:
             return False
         key = (role, held.constant.name)
         if key not in self.nothing:
@@ -320,9 +324,9 @@ class _Walk:
         batch = shape[0] if shape else None
         if batch is None or batch == 1 or held.shape[:1] != (batch,) or held.constant.values is None:
             return held
-        if held.count > _MOST_COMPARED or not bool((held.values() == held.values()[:1]).all()):
+        if held.index is not None or held.count > _MOST_COMPARED:
             return held
-        return held.then((FIRST, ()))
+        return held.then(Step(FIRST)) if bool((held.values() == held.values()[:1]).all()) else held
 
     def _numbers(self, node: Node, given: list[_Value | None]) -> tuple[Number, ...]:
         """Return the single numbers that an operator takes."""
@@ -365,7 +369,8 @@ def _is(given: list[_Value | None], index: int, kind: type) -> bool:
 def _is_product(node: Node, given: list[_Value | None]) -> bool:
     """Tell whether it is a linear layer: the input times a matrix that the graph holds."""
     scaled = node.op != "FusedMatMul" and not node.number("alpha", 1.0) == node.number("beta", 1.0) == 1.0
-    turned = any(node.number(key, 0) for key in ("transA", "transBatchA", "transBatchB"))
+    keys = ("transBatchA", "transBatchB") if node.op == "FusedMatMul" else ("transA",)
+    turned = any(node.number(key, 0) for key in keys)
     return (
         not scaled and not turned and _is(given, 0, _Data) and _is(given, 1, Held) and len(_held(given[1]).shape) == 2
     )

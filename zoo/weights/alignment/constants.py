@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from zoo.weights.alignment.arithmetic import evaluated, places, stated, whole
 from zoo.weights.alignment.graph import Constant, Node, filling
-from zoo.weights.alignment.layers import UNIT, Held
+from zoo.weights.alignment.layers import GATHER, RESHAPE, TRANSPOSE, UNIT, Held, Step
 
 MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""
+
+MAX_GATHERED = 1 << 24
+"""How many numbers a constant may have once its entries are gathered."""
 
 MAX_TURNS = 64
 """How often one constant may be turned or reshaped: each time costs as much as all those before it."""
 
 _SAME = ("Identity", "Cast", "CastLike", "Dropout")
-_SMALL = 64
+_MASKING = {"Equal": 2, "Not": 1, "ScatterND": 1, "Slice": 1, "Sub": 2, "Where": 3}
+"""What makes a mask of one that was filled, and how many inputs tell its shape."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +43,6 @@ class Computed:
     length_of: tuple[Held | None, tuple[int, ...]] | None = None
 
 
-def small(held: object) -> tuple[float, ...] | None:
-    """Return the numbers of a constant that has only a few."""
-    if not isinstance(held, Held) or held.count > _SMALL or held.constant.values is None:
-        return None
-    return tuple(held.values().reshape(-1).tolist())
-
-
-def whole(held: object) -> tuple[int, ...] | None:
-    """Return the whole numbers of a constant that has only a few."""
-    numbers = small(held)
-    return None if numbers is None else tuple(int(n) for n in numbers)
-
-
 def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict[str, Constant]) -> Held | Computed:
     """Return what a node makes of constants.
 
@@ -65,9 +57,9 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     seen = _seen(node, first, inputs, constants) if isinstance(first, Held) else None
     if seen is not None:
         return seen
-    few = _evaluated(node, inputs)
-    if few is not None:
-        return few
+    made = evaluated(node, inputs) or _shaped(node, inputs)
+    if made is not None:
+        return made
     given = [each for each in inputs if each is not None]
     parameters = frozenset(
         name
@@ -88,14 +80,16 @@ def _seen(
     """Return a constant as it is behind a node that leaves its numbers, or their direction, as they are."""
     if node.op in _SAME or (node.op == "Expand" and held.count > 1 and held.shape[0] == 1):  # for each sample, say
         return held
-    steps = _turned(node, held, inputs)
-    if steps is not None:
-        return held.then(steps)
+    if _changes_nothing(node, held, inputs):
+        return held
+    step = _turned(node, held, inputs) or _gathered(node, held, inputs)
+    if step is not None:
+        return held.then(step)
     if node.op == "ConstantOfShape":
         return _filled(node, held, constants)
     other = inputs[1] if len(inputs) > 1 else None
     length = other.length_of if node.op == "Div" and isinstance(other, Computed) else None
-    return held.then((UNIT, length[1])) if length is not None and length[0] in (held, None) else None
+    return held.then(Step(UNIT, length[1])) if length is not None and length[0] in (held, None) else None
 
 
 def _length(node: Node, inputs: Sequence[Held | Computed | None]) -> tuple[Held | None, tuple[int, ...]] | None:
@@ -110,56 +104,79 @@ def _length(node: Node, inputs: Sequence[Held | Computed | None]) -> tuple[Held 
     return next((each.length_of for each in inputs if isinstance(each, Computed) and each.length_of), None)
 
 
-def _evaluated(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
-    """Return what a node makes of a few whole numbers, as exporters write axes, shapes and lengths."""
-    compute = _ARITHMETIC.get(node.op)
-    few = [each for each in inputs if isinstance(each, Held) and not each.constant.floating and small(each) is not None]
-    if compute is None or not few or len(few) < len(inputs):
+def _shaped(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
+    """Return what a graph makes of a constant that it filled itself, as a mask: of that only the shape is known."""
+    count = _MASKING.get(node.op, 0)
+    given = [each for each in inputs[:count] if isinstance(each, Held)]
+    if not count or len(given) < count or any(_is_weight(node, each) for each in given):
+        return None
+    dtype = torch.bool if node.op in ("Equal", "Not") else given[-1].constant.dtype
+    if not (dtype.is_floating_point or dtype == torch.bool):
         return None
     try:
-        made = compute(node, *(each.values().long() for each in few))
-        return None if made.numel() > _SMALL else _stated(node, made)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # they do not go together
+        shape = list(torch.broadcast_shapes(*(each.shape for each in given)))  # type: ignore[no-untyped-call]
+        if node.op == "Slice":
+            told = [whole(each) for each in inputs[1:]]
+            if any(each is None for each in told):
+                return None
+            for axis, left in places(tuple(shape), *(each for each in told if each is not None)):
+                shape[axis] = len(left)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # they do not go together
         return None
+    return Held(Constant(node.outputs[0], tuple(shape), None, dtype)) if math.prod(shape) > 1 else None
+
+
+def _is_weight(node: Node, held: Held) -> bool:
+    """Tell whether a constant is one that the graph holds, more than a number and not about to be written into."""
+    made = held.count == 1 or held.constant.filled or held.constant.values is None or node.op == "ScatterND"
+    return held.constant.parameter is not None or not made
 
 
 def _shape(node: Node, held: Held) -> Held:
     if node.op == "Size":
-        return _stated(node, torch.tensor(held.count))
+        return stated(node, torch.tensor(held.count))
     start, end = (int(node.number(key, default)) for key, default in (("start", 0), ("end", len(held.shape))))
-    return _stated(node, torch.tensor(held.shape[start:end], dtype=torch.int64))
+    return stated(node, torch.tensor(held.shape[start:end], dtype=torch.int64))
 
 
-def _stated(node: Node, numbers: torch.Tensor) -> Held:
-    numbers = numbers.contiguous()
-    return Held(Constant(node.outputs[0], tuple(numbers.shape), lambda: numbers, numbers.dtype))
+def _changes_nothing(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> bool:
+    """Tell whether a node joins a single constant, or expands it to what it is already."""
+    if node.op in ("Concat", "Max", "Min"):
+        return len(inputs) == 1
+    wanted = whole(inputs[1]) if node.op == "Expand" and len(inputs) > 1 else None
+    if wanted is None or len(wanted) > len(held.shape):
+        return False
+    ends = held.shape[len(held.shape) - len(wanted) :]
+    return held.count > 1 and all(n in (1, here) for n, here in zip(wanted, ends, strict=True))
 
 
-def _range(_: Node, *numbers: torch.Tensor) -> torch.Tensor:
-    start, end, step = (int(each.item()) for each in numbers)
-    nearest = min if step > 0 else max
-    return torch.arange(start, nearest(end, start + (_SMALL + 1) * step), step)
+def _gathered(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> Step | None:
+    """Return how a node reads a table: entries along one axis, by an index that the graph holds.
+
+    What was gathered is not gathered again, nor what is filled, so that reading it takes no more than its size.
+    """
+    index = inputs[1] if len(inputs) > 1 else None
+    if not isinstance(index, Held) or index.constant.floating or not held.constant.floating or not held.shape:
+        return None
+    if held.index is not None or held.constant.filled or index.constant.filled:
+        return None
+    axis = 0
+    if node.op == "Gather":
+        axis = int(node.number("axis", 0))
+    elif node.op == "GatherND" and not node.number("batch_dims", 0) and index.shape[-1:] == (1,):
+        index = index.then(Step(RESHAPE, index.shape[:-1]))
+    else:
+        return None
+    if not -len(held.shape) <= axis < len(held.shape):
+        return None
+    step = Step(GATHER, (axis % len(held.shape),), index)
+    return step if 0 < math.prod(step.shape(held.shape)) <= MAX_GATHERED else None
 
 
-def _expand(_: Node, value: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
-    both = torch.broadcast_shapes(value.shape, tuple(shape.tolist()))  # type: ignore[no-untyped-call] # torch has none
-    return value.expand(both)  # a view: it may be vast
-
-
-_ARITHMETIC: Mapping[str, Callable[..., torch.Tensor]] = {
-    "Add": lambda _, left, right: left + right,
-    "Sub": lambda _, left, right: left - right,
-    "Mul": lambda _, left, right: left * right,
-    "Concat": lambda node, *parts: torch.cat(parts, int(node.number("axis", 0))),
-    "Expand": _expand,
-    "Range": _range,
-}
-
-
-def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> tuple[str, tuple[int, ...]] | None:
+def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> Step | None:
     shape = held.shape
     if node.op == "Transpose":
-        return "transpose", tuple(node.ints("perm", tuple(reversed(range(len(shape))))))
+        return Step(TRANSPOSE, tuple(node.ints("perm", tuple(reversed(range(len(shape)))))))
     if node.op not in ("Reshape", "Unsqueeze", "Squeeze", "Flatten"):
         return None
     told = whole(inputs[1]) if len(inputs) > 1 else None
@@ -182,7 +199,7 @@ def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) ->
     else:
         axis = int(node.number("axis", 1))
         new = (math.prod(shape[:axis]), math.prod(shape[axis:]))
-    return ("reshape", new) if math.prod(new) == held.count else None
+    return Step(RESHAPE, new) if math.prod(new) == held.count else None
 
 
 def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | Computed:
@@ -192,5 +209,5 @@ def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | C
     filler = constants.get(filling(node))
     value = filler.values() if filler is not None and filler.values is not None else torch.zeros(1)
     name = node.outputs[0]
-    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.dtype)
+    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.dtype, filled=True)
     return Held(constant)

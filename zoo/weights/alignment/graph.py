@@ -34,6 +34,7 @@ class Constant:
         values: gives its values; None if only its name matters, as that of a parameter of ours.
         dtype: its dtype.
         parameter: the name of the tensor of ours that it is, in our own graph.
+        filled: whether the graph only says its size and one number: all of its values are made each time.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Constant:
     values: Callable[[], torch.Tensor] | None
     dtype: torch.dtype = torch.float32
     parameter: str | None = None
+    filled: bool = False
 
     @property
     def floating(self) -> bool:

@@ -9,23 +9,73 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from zoo.weights.alignment.graph import Constant, Node
 
-Step = tuple[str, tuple[int, ...]]
-"""``("transpose", permutation)``, ``("reshape", shape)``, ``("unit", axes)``: divided by its length along them,
-or ``("first", ())``: the first along its first axis."""
-
-UNIT, FIRST = "unit", "first"
+TRANSPOSE, RESHAPE, UNIT, FIRST, GATHER = "transpose", "reshape", "unit", "first", "gather"
 _LEAST = 1e-12
+
+
+class Step(NamedTuple):
+    """One thing that is done to a constant.
+
+    Attributes:
+        what: ``transpose``, ``reshape``, ``unit``: divided by its length, ``first``: the first along its first axis,
+            or ``gather``: entries along an axis, as a table is read.
+        how: the permutation, the shape, the axes of the length, or the axis of the entries.
+        by: which entries.
+    """
+
+    what: str
+    how: tuple[int, ...] = ()
+    by: Held | None = None
+
+    def shape(self, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that it gives."""
+        if self.what == RESHAPE:
+            return self.how
+        if self.what == TRANSPOSE:
+            return tuple(before[axis] for axis in self.how)
+        if self.what == GATHER and self.by is not None:
+            (axis,) = self.how
+            return (*before[:axis], *self.by.shape, *before[axis + 1 :])
+        return (1, *before[1:]) if self.what == FIRST else before
+
+    def done(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do it; nothing is copied as long as that can be helped."""
+        if self.what == RESHAPE:
+            return tensor.reshape(self.how)
+        if self.what == TRANSPOSE:
+            return tensor.permute(self.how)
+        if self.what == GATHER and self.by is not None:
+            return entries(tensor, self.how[0], self.by.values().long())
+        return tensor[:1] if self.what == FIRST else tensor / tensor.norm(dim=self.how, keepdim=True).clamp(min=_LEAST)
+
+    def undone(self, tensor: torch.Tensor, before: tuple[int, ...]) -> torch.Tensor:
+        """Return what it was done to, of this shape: what is a unit stays one, and what was not gathered is zero."""
+        if self.what == UNIT:
+            return tensor
+        if self.what == TRANSPOSE:
+            return tensor.permute([self.how.index(axis) for axis in range(len(self.how))])
+        if self.what == GATHER and self.by is not None:
+            (axis,) = self.how
+            table, index = tensor.new_zeros(before), self.by.values().reshape(-1).long() % before[axis]
+            return table.index_copy_(axis, index, tensor.reshape(*before[:axis], -1, *before[axis + 1 :]))
+        return tensor.reshape(before)
+
+
+def entries(tensor: torch.Tensor, axis: int, index: torch.Tensor) -> torch.Tensor:
+    """Return the entries of a tensor along an axis that an index names; one below zero counts from the end."""
+    where: Any = (*(slice(None) for _ in range(axis)), index)
+    return tensor[where]
 
 
 @dataclass(frozen=True)
 class Held:
-    """A constant as an operator takes it: transposed and reshaped on the way.
+    """A constant as an operator takes it: transposed, reshaped or gathered on the way.
 
     Attributes:
         constant: the tensor that the graph holds.
@@ -50,41 +100,42 @@ class Held:
         return Held(self.constant, (*self.steps, *steps))
 
     def values(self) -> torch.Tensor:
-        """Return the numbers that the operator sees; nothing is copied as long as that can be helped."""
+        """Return the numbers that the operator sees."""
         if self.constant.values is None:
             raise ValueError(f"{self.constant.name!r} has no values")
-        tensor = self.constant.values()
-        for what, how in self.steps:
-            if what == FIRST:
-                tensor = tensor[:1]
-            elif what == UNIT:
-                tensor = tensor / tensor.norm(dim=how, keepdim=True).clamp(min=_LEAST)
-            else:
-                tensor = tensor.permute(how) if what == "transpose" else tensor.reshape(how)
+        return self.seen(self.constant.values())
+
+    def seen(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what the operator sees if this is what the graph holds."""
+        for step in self.steps:
+            tensor = step.done(tensor)
         return tensor
 
     def undone(self, seen: torch.Tensor) -> torch.Tensor:
         """Return the tensor that the graph would have to hold for the operator to see these numbers.
 
-        What is a unit stays one when it is made one.
+        What is a unit stays one when it is made one. Of an entry that is gathered several times it is one of these
+        numbers, of one that is never gathered zero.
         """
         shapes = self._shapes()
         tensor = seen.reshape(shapes[-1])
-        for (what, how), before in zip(reversed(self.steps), reversed(shapes[:-1]), strict=True):
-            if what == "transpose":
-                tensor = tensor.permute([how.index(axis) for axis in range(len(how))])
-            elif what != UNIT:
-                tensor = tensor.reshape(before)
+        for step, before in zip(reversed(self.steps), reversed(shapes[:-1]), strict=True):
+            tensor = step.undone(tensor, before)
         return tensor
 
     @property
     def unit(self) -> bool:
         """Whether it is divided by its length."""
-        return any(what == UNIT for what, _ in self.steps)
+        return any(step.what == UNIT for step in self.steps)
+
+    @property
+    def index(self) -> Held | None:
+        """By what its entries are gathered, if they are."""
+        return next((step.by for step in self.steps if step.by is not None), None)
 
     def of_any_length(self) -> Held:
         """Return it as it is before it is divided by its length."""
-        return replace(self, steps=tuple(step for step in self.steps if step[0] != UNIT))
+        return replace(self, steps=tuple(step for step in self.steps if step.what != UNIT))
 
     def same(self, other: Held) -> bool:
         """Tell whether both are the same numbers, seen the same way."""
@@ -92,11 +143,8 @@ class Held:
 
     def _shapes(self) -> list[tuple[int, ...]]:
         shapes = [self.constant.shape]
-        for what, how in self.steps:
-            same = (1, *shapes[-1][1:]) if what == FIRST else shapes[-1]
-            shapes.append(
-                tuple(same[axis] for axis in how) if what == "transpose" else same if what in (UNIT, FIRST) else how
-            )
+        for step in self.steps:
+            shapes.append(step.shape(shapes[-1]))
         return shapes
 
 

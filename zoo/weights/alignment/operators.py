@@ -31,6 +31,11 @@ UNARY: Mapping[str, str] = {
 }  # fmt: skip
 """What takes one value and has no weights: a word between two layers."""
 
+FRESH = frozenset(
+    {"new_empty", "new_full", "new_ones", "new_zeros", "empty_like", "full_like", "ones_like", "zeros_like"}
+)
+"""What takes nothing of a value but its shape and its kind."""
+
 
 def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
     """Return a number for each axis."""
@@ -159,16 +164,16 @@ def _binary(op: str) -> Callable[..., str]:
     def translate(graph: Recording, _: _Shape, x: _Operand, y: _Operand, *, alpha: float = 1) -> str:
         if alpha != 1:
             raise UntraceableError(f"{op} with a factor")
-        names = [graph.name(v) if isinstance(v, torch.Tensor) and graph.known(v) else _number(graph, v) for v in (x, y)]
+        names = [_operand(graph, each) for each in (x, y)]
         return graph.node(op, *names)
 
     return translate
 
 
-def _number(graph: Recording, value: _Operand) -> str:
-    if isinstance(value, torch.Tensor):
-        raise UntraceableError("a tensor that is made on the way")
-    return graph.number(float(value))
+def _operand(graph: Recording, value: _Operand) -> str:
+    if not isinstance(value, torch.Tensor):
+        return graph.number(float(value))
+    return graph.name(value) if graph.known(value) else graph.made(value)
 
 
 def _turned(op: str) -> Callable[..., str]:
@@ -226,6 +231,25 @@ def _gelu(graph: Recording, _: _Shape, x: torch.Tensor, **__: Any) -> str:
     return graph.node("Gelu", graph.name(x))
 
 
+def _indexed(graph: Recording, _: _Shape, x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> str:
+    """Translate what takes entries along one axis, as a table of relative positions is read."""
+    given = [(axis, each) for axis, each in enumerate(indices) if each is not None]
+    if len(given) != 1 or given[0][1].dtype == torch.bool:
+        raise UntraceableError("index")
+    ((axis, index),) = given
+    return graph.node("Gather", graph.name(x), graph.name(index), axis=axis)
+
+
+def _rolled(graph: Recording, _: _Shape, x: torch.Tensor, __: Sequence[int], axes: Sequence[int] = ()) -> str:
+    """Translate what moves to the other end, axis by axis: a graph joins both parts the other way round."""
+    if not axes:
+        raise UntraceableError("roll")
+    made = graph.name(x)
+    for axis in axes:
+        made = graph.node("Concat", graph.node("Slice", made), graph.node("Slice", made), axis=axis % x.dim())
+    return made
+
+
 OPERATORS: Mapping[str, Callable[..., str | tuple[str, ...]]] = {
     "convolution": _convolution,
     "addmm": _linear,
@@ -257,6 +281,8 @@ OPERATORS: Mapping[str, Callable[..., str | tuple[str, ...]]] = {
     "transpose": _turned("transpose"),
     "permute": _turned("permute"),
     "cat": _joined,
+    "index": _indexed,
+    "roll": _rolled,
     "split": _split,
     "split_with_sizes": _split,
     "unbind": _unbound,

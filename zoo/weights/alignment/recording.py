@@ -63,6 +63,14 @@ class Recording:
         self.constants[name] = Constant(name, tuple(tensor.shape), lambda: tensor, tensor.dtype)
         return name
 
+    def made(self, tensor: torch.Tensor) -> str:
+        """Return the name of a tensor that depends neither on the input nor on the model's: its values stay unknown."""
+        name = f"made {len(self.constants)}"
+        dtype = torch.float32 if tensor.is_floating_point() else torch.int64
+        self.constants[name] = Constant(name, tuple(tensor.shape), None, dtype)
+        self.learn(tensor, name)
+        return name
+
     def node(self, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add an operator and return the name of what it gives."""
         return self.nodes_of(op, 1, *inputs, **attributes)[0]

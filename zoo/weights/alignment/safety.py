@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import AlignmentError, ZooError
-from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded, whole
+from zoo.weights.alignment.arithmetic import whole
+from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded
 from zoo.weights.alignment.graph import Graph, Node
 from zoo.weights.alignment.layers import Held
 from zoo.weights.alignment.words import padding

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from zoo.counting import multiply_adds
 from zoo.metakernels import OnMeta
 from zoo.weights.alignment.graph import Constant, Graph
-from zoo.weights.alignment.operators import OPERATORS, PASSING, UNARY
+from zoo.weights.alignment.operators import FRESH, OPERATORS, PASSING, UNARY
 from zoo.weights.alignment.recording import Recording, UntraceableError
 from zoo.weights.checkpoint import tied
 
@@ -103,7 +103,7 @@ class _Trace(OnMeta):
         self.made += sum(sizes)
         self.largest = max(self.largest, *sizes, 0)
         self.products += multiply_adds(op, args, tuple(results[0].shape)) if results else 0
-        if self._failed is None and any(self.graph.known(each) for each in taken):
+        if self._failed is None and op not in FRESH and any(self.graph.known(each) for each in taken):
             try:
                 names = self._translated(op.rstrip("_"), args, kwargs, results)
             except UntraceableError as error:

@@ -10,12 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from zoo.errors import AlignmentError
 from zoo.weights.alignment.layers import Held, Layer, Layout
 from zoo.weights.alignment.matching import Pairs
+from zoo.weights.alignment.tables import agrees, completed, indices_of
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.migration.report import Provenance, TensorOrigin
 from zoo.weights.parity import bit_equal
@@ -43,12 +45,37 @@ class _Source:
     note: str = ""
 
 
+class _Use(NamedTuple):
+    """One place where the model takes a tensor.
+
+    Attributes:
+        source: where its values come from.
+        held: the tensor as the model takes it there.
+        ours: the layer of the model.
+        theirs: its counterpart.
+        doubtful: whether it might have another one.
+    """
+
+    source: _Source
+    held: Held
+    ours: Layer
+    theirs: Layer
+    doubtful: bool
+
+
 @dataclass(frozen=True)
 class Unfolded:
-    """The tensors of the model, and where each comes from."""
+    """The tensors of the model, and where each comes from.
+
+    Attributes:
+        tensors: the tensors, by name.
+        origins: where each comes from.
+        unread: the tables of which nothing reads some entries, and the file has none.
+    """
 
     tensors: Mapping[str, torch.Tensor]
     origins: tuple[TensorOrigin, ...]
+    unread: tuple[str, ...] = ()
 
 
 def unfolded(
@@ -74,37 +101,72 @@ def unfolded(
             something in the file has no place in the model.
     """
     dtype = _precision(file)
-    found: dict[str, list[tuple[_Source, Held, Layer, Layer, bool]]] = defaultdict(list)
+    found = _uses(model, file, pairs, unsure, dtype, path)
+    indices = indices_of(model)
+    tensors: dict[str, torch.Tensor] = {}
+    origins, unread = [], []
+    for name, wanted in expected.items():
+        if name in found:
+            tensors[name], lacking = _settled(name, found[name], wanted, dtype, path)
+            origins.append(_origin(name, found[name][0], wanted.numel(), lacking))
+            unread += [name] if lacking else []
+        elif name in indices:
+            tensors[name] = indices[name]
+            origins.append(TensorOrigin(name, "identity", note="an index that the model makes when it is built"))
+        elif name.rpartition(".")[2] == COUNTER and not wanted.is_floating_point():
+            tensors[name] = torch.zeros(wanted.shape, dtype=wanted.dtype)
+            origins.append(TensorOrigin(name, "identity", note="counts batches of training"))
+    if missing := [name for name in expected if name not in tensors]:
+        raise AlignmentError(
+            path,
+            f"has no values for {len(missing)} tensors of the model, which its graph computes from or does not use "
+            f"({', '.join(missing[:5])})",
+        )
+    return Unfolded(tensors, tuple(origins), tuple(unread))
+
+
+def _uses(
+    model: Layout, file: Layout, pairs: Pairs, unsure: frozenset[int], dtype: torch.dtype, path: Path
+) -> dict[str, list[_Use]]:
+    """Return, for each tensor of the model, where it is used and what the file has there."""
+    found: dict[str, list[_Use]] = defaultdict(list)
     partner = dict(pairs)
     for ours, theirs in sorted(pairs):
         layer, other = model.layers[ours], file.layers[theirs]
         for number, held in _numbers(layer, other, partner):
             source = _number(held, other, dtype)
-            found[number.constant.parameter or ""].append((source, number, layer, other, ours in unsure))
+            found[number.constant.parameter or ""].append(_Use(source, number, layer, other, ours in unsure))
         for role, (held, source) in _sources(layer, other, dtype, path).items():
             name = held.constant.parameter
             if name is not None and role in layer.slots:
-                found[name].append((source, held, layer, other, ours in unsure))
-    tensors: dict[str, torch.Tensor] = {}
-    origins = []
-    for name, wanted in expected.items():
-        if name in found:
-            source, held, *_, doubtful = found[name][0]
-            tensors[name] = tensor = _made(source, held, wanted, dtype)
-            for other_source, other_held, layer, other, _ in found[name][1:]:
-                _refuse_conflict(name, tensor, (source, held), (other_source, other_held), layer, other, wanted, path)
-            provenance: Provenance = "ambiguous" if doubtful and source.provenance != "identity" else source.provenance
-            origins.append(TensorOrigin(name, provenance, source.told, source.note))
-        elif name.rpartition(".")[2] == COUNTER and not wanted.is_floating_point():
-            tensors[name] = torch.zeros(wanted.shape, dtype=wanted.dtype)
-            origins.append(TensorOrigin(name, "identity", note="counts batches of training"))
-    if lacking := [name for name in expected if name not in tensors]:
-        raise AlignmentError(
-            path,
-            f"has no values for {len(lacking)} tensors of the model, which its graph computes from or does not use "
-            f"({', '.join(lacking[:5])})",
-        )
-    return Unfolded(tensors, tuple(origins))
+                if source.held is not None and source.held.constant.values is None:
+                    raise AlignmentError(path, "computes weights in its graph", other.told(), layer.told())
+                found[name].append(_Use(source, held, layer, other, ours in unsure))
+    return found
+
+
+def _settled(
+    name: str, uses: Sequence[_Use], wanted: torch.Tensor, dtype: torch.dtype, path: Path
+) -> tuple[torch.Tensor, int]:
+    """Return a tensor of the model, which is the same wherever it is used, and how many numbers of it are not known."""
+    first, *others = uses
+    tensor, lacking = _made(first.source, first.held, wanted, dtype), 0
+    if first.held.index is not None:
+        seen = _read(first.source, first.held, dtype)
+        if not agrees(first.held, tensor, seen):
+            reason = f"has different values where the model takes one entry of {name!r} several times"
+            raise AlignmentError(path, reason, first.theirs.told(), first.ours.told())
+        tensor, lacking = completed(first.held, tensor, seen, first.source.held)
+    for again in others:
+        _refuse_conflict(name, tensor, first, again, wanted, path)
+    return tensor, lacking
+
+
+def _origin(name: str, use: _Use, count: int, lacking: int) -> TensorOrigin:
+    source = use.source
+    provenance: Provenance = "ambiguous" if use.doubtful and source.provenance != "identity" else source.provenance
+    unread = f"{lacking} of its {count} numbers are never read, and zero, for the file does not have them"
+    return TensorOrigin(name, provenance, source.told, unread if lacking else source.note)
 
 
 def _numbers(ours: Layer, theirs: Layer, partner: Mapping[int, int]) -> Iterator[tuple[Held, Held]]:
@@ -260,41 +322,42 @@ def _filled(value: float, dtype: torch.dtype) -> _Source:
 
 
 def _made(source: _Source, held: Held, wanted: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    tensor = held.undone(source.make(held)).reshape(wanted.shape)
-    if source.provenance == "identity" or (tensor.is_floating_point() and tensor.dtype != dtype):
-        tensor = tensor.to(dtype)
-    return tensor.contiguous()
+    return held.undone(_read(source, held, dtype)).reshape(wanted.shape).contiguous()
+
+
+def _read(source: _Source, held: Held, dtype: torch.dtype) -> torch.Tensor:
+    """Return the numbers of a source, in the precision of all."""
+    tensor = source.make(held)
+    return tensor.to(dtype) if source.provenance == "identity" or tensor.is_floating_point() else tensor
 
 
 def _refuse_conflict(
-    name: str,
-    tensor: torch.Tensor,
-    first: tuple[_Source, Held],
-    again: tuple[_Source, Held],
-    layer: Layer,
-    other: Layer,
-    wanted: torch.Tensor,
-    path: Path,
+    name: str, tensor: torch.Tensor, first: _Use, again: _Use, wanted: torch.Tensor, path: Path
 ) -> None:
     """Check that a tensor which the model uses twice is the same both times."""
-    if first[0].held is not None and again[0].held is not None and first[0].held.same(again[0].held):
+    one, other = first.source, again.source
+    if one.held is not None and other.held is not None and one.held.same(other.held):
         return
-    found = _made(again[0], again[1], wanted, tensor.dtype)
-    if bit_equal(tensor, found):
+    if again.held.index is not None:
+        same = agrees(again.held, tensor, _read(other, again.held, tensor.dtype))
+    else:
+        same = bit_equal(tensor, _made(other, again.held, wanted, tensor.dtype))
+    if same:
         return
-    folded = "batchnorm-folded" in (first[0].provenance, again[0].provenance)
+    folded = "batchnorm-folded" in (one.provenance, other.provenance)
     because = "; different norms were folded into it, and what it was before cannot be told any more" if folded else ""
     raise AlignmentError(
         path,
         f"has different values where the model uses one tensor, {name!r}, several times{because}",
-        other.told(),
-        layer.told(),
+        again.theirs.told(),
+        again.ours.told(),
     )
 
 
 def _precision(file: Layout) -> torch.dtype:
     """Return the precision of the weights of the file, the widest of several."""
-    dtypes = {held.constant.dtype for layer in file.layers for held in layer.slots.values() if held.constant.floating}
+    constants = [held.constant for layer in file.layers for held in layer.slots.values()]
+    dtypes = {each.dtype for each in constants if each.floating and each.values is not None}
     return max(dtypes, key=lambda dtype: (torch.finfo(dtype).bits, dtype_name(dtype)), default=torch.float32)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zoo.weights.alignment.constants import small
+from zoo.weights.alignment.arithmetic import small
 from zoo.weights.alignment.graph import Node
 
 _POOLS = {"MaxPool", "AveragePool", "LpPool"}

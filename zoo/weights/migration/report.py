@@ -15,7 +15,8 @@ from zoo.weights.dtypes import dtype_name
 
 Provenance = Literal["exact", "batchnorm-folded", "identity", "ambiguous"]
 """Where the values of a tensor come from: from the file as they are; from one that a BatchNorm was folded into; from
-nowhere, for the layer has to do nothing; from one of several places that cannot be told apart."""
+nowhere, for the layer has to do nothing or the model makes them itself; from one of several places that cannot be told
+apart."""
 
 
 @dataclass(frozen=True)

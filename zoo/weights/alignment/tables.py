@@ -1,0 +1,86 @@
+"""Tables: parameters of which a model takes entries by a fixed index, as those of relative positions.
+
+An exporter folds the index into the table: the file has what was read, each entry as often as it is taken. It is read
+backwards here, by the index of our own model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from zoo.builder import assemble
+from zoo.model import Model
+from zoo.spec import ParsedSpec
+from zoo.weights.alignment.graph import Graph
+from zoo.weights.alignment.layers import Held, Layout
+from zoo.weights.parity import bit_equal
+
+
+def with_indices(graph: Graph, skeleton: Model, parsed: ParsedSpec) -> Graph:
+    """Return the graph of a model with the values of its buffers of whole numbers, which it makes when it is built.
+
+    It is built for real once the first of them is asked for.
+
+    Args:
+        graph: the graph.
+        skeleton: the model, on the meta device.
+        parsed: its spec.
+    """
+    names = {name for name, each in skeleton.named_buffers() if not each.is_floating_point()}
+
+    @cache
+    def made() -> Mapping[str, torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            model = assemble(parsed, "cpu", initialise=False)
+        return {name: each.clone() for name, each in model.named_buffers() if not each.is_floating_point()}
+
+    def of(name: str) -> Callable[[], torch.Tensor]:
+        return lambda: made()[name]
+
+    constants = {
+        name: replace(each, values=of(name)) if each.values is None and name in names else each
+        for name, each in graph.constants.items()
+    }
+    return replace(graph, constants=constants)
+
+
+def indices_of(layout: Layout) -> Mapping[str, torch.Tensor]:
+    """Return the tensors of our state dict by which tables are read."""
+    return {
+        index.constant.parameter: index.constant.values()
+        for held in _tables(layout)
+        if (index := held.index) is not None
+        and index.constant.parameter is not None
+        and index.constant.values is not None
+    }
+
+
+def _tables(layout: Layout) -> Iterator[Held]:
+    for layer in layout.layers:
+        yield from layer.slots.values()
+
+
+def agrees(held: Held, table: torch.Tensor, seen: torch.Tensor) -> bool:
+    """Tell whether a table gives what was read: each entry was the same wherever it was taken."""
+    return bit_equal(held.seen(table).contiguous(), seen.reshape(held.shape).contiguous())
+
+
+def completed(held: Held, table: torch.Tensor, seen: torch.Tensor, source: Held | None) -> tuple[torch.Tensor, int]:
+    """Return a table with the entries that are never read, where the file has them, and how many numbers it lacks.
+
+    Args:
+        held: how the model reads it.
+        table: what is known of it; the rest is zero.
+        seen: what is read.
+        source: what that is in the file.
+    """
+    lacking = int((held.undone(torch.ones(held.shape)) == 0).sum())
+    if lacking and source is not None and source.index is not None:
+        whole = source.constant.values() if source.constant.values is not None else table
+        if whole.shape == table.shape and agrees(held, whole.to(table.dtype), seen):
+            return whole.to(table.dtype), 0
+    return table, lacking
