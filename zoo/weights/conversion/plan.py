@@ -233,8 +233,8 @@ def _in_their_names(
     try:
         try:
             theirs = library.to_theirs(model)
-        except KeymapError:
-            if whole is None:
+        except KeymapError as error:
+            if whole is None or error.problems:  # it has a table for just this
                 raise
             rest = assemble(parse(whole), "meta", initialise=False).state_dict() | model.state_dict()
             theirs = {name: each for name, each in library.to_theirs(rest, whole).items() if not each.is_meta}

@@ -46,17 +46,30 @@ def library_table(parsed: ParsedSpec) -> tuple[str, Table] | None:
     Raises:
         KeymapError: the library fails to give its whole model.
     """
+    return next(iter(library_tables(parsed)), None)
+
+
+def library_tables(parsed: ParsedSpec) -> Sequence[tuple[str, Table]]:
+    """Return the table for a model and, where its backbone has other names than the whole model, one for those.
+
+    A library may give maps through a module that calls its children otherwise than the whole model, as timm does by
+    ``features_only``; who trained that saved the names of that. Such files have nothing of our head.
+
+    Args:
+        parsed: the checked spec of the model.
+
+    Raises:
+        KeymapError: the library fails to give its whole model.
+    """
     backbone = parsed.parts[0]
     namespace = backbone.entry.namespace
     library = kinds.providers.get(namespace) if namespace else None
     if library is None or not callable(getattr(library, "whole", None)):
-        return None
+        return ()
     spec = json.dumps(_of_any_classes(parsed), sort_keys=True)
-    rules = _rules(spec, _Library(library, namespace), backbone.entry.name)
-    if not rules:
-        return None
+    both = _rules(spec, _Library(library, namespace), backbone.entry.name)
     others: dict[str, Any] = {part.kind: part.type for part in parsed.parts[1:]}
-    return namespace, Table(backbone=backbone.entry.name, rules=rules, **others)
+    return [(namespace, Table(backbone=backbone.entry.name, rules=rules, **others)) for rules in both if rules]
 
 
 def _of_any_classes(parsed: ParsedSpec) -> dict[str, Any]:
@@ -99,7 +112,8 @@ class _Library:
 
 
 @lru_cache(maxsize=32)
-def _rules(spec: str, library: _Library, name: str) -> tuple[Rule, ...]:
+def _rules(spec: str, library: _Library, name: str) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+    """Return the rules for the names of the whole model, and those for the names that the backbone has, if others."""
     ours = list(assemble(parse(json.loads(spec)), "meta", initialise=False).state_dict())
     forms = library.whole(name, "meta")
     keys = [list(form.state_dict()) for form in forms]
@@ -107,7 +121,7 @@ def _rules(spec: str, library: _Library, name: str) -> tuple[Rule, ...]:
     trunk = [each for each in ours if each.startswith("backbone.")]
     renamed = _renamed(theirs, trunk)
     if renamed is None:
-        return ()
+        return (), ()
     whole = dict(renamed)
     for number, form in enumerate(forms):
         if len(whole) == len(renamed):
@@ -115,7 +129,8 @@ def _rules(spec: str, library: _Library, name: str) -> tuple[Rule, ...]:
             whole |= _classifier(library, name, number, form.state_dict(), renamed, json.loads(spec), behind)
     optional = {key for key in theirs if key not in whole and not all(key in form for form in keys)}
     try:
-        return tuple(_covering("", {key: whole.get(key) for key in sorted(theirs)}, optional))
+        rules = tuple(_covering("", {key: whole.get(key) for key in sorted(theirs)}, optional))
+        return rules, tuple(_of_features(renamed, theirs))
     except RuleError as error:
         raise KeymapError(library.namespace, f"names of {name} cannot be said by rules: {error}") from error
 
@@ -135,6 +150,31 @@ def _renamed(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str] | Non
         if len(found) == len(ours):
             return found
     return None
+
+
+def _of_features(renamed: Mapping[str, str], theirs: Sequence[str]) -> Iterator[Rule]:
+    """Give the rules for the names that a backbone has itself; none if they are those of the whole model.
+
+    Args:
+        renamed: our name for each of the whole model's that the backbone has.
+        theirs: all names of the whole model.
+    """
+    own = {name[-len(key) :]: name for key, name in renamed.items()}  # folding keeps the length
+    if own.keys() == renamed.keys():
+        return
+    for word in dict.fromkeys(key.partition(".")[0] for key in own):
+        # by the first word, so that a file with the names of the whole model is seen to have others
+        rest = word if word in own else f"{word}.{{rest...}}"
+        key, name = next((key, name) for key, name in own.items() if key.partition(".")[0] == word)
+        yield Rename(rest, f"{name.removesuffix(key)}{rest}")
+    words = {key.partition(".")[0] for key in own}
+    joined = {key.partition(".")[0] for key in renamed} - words
+    for key in theirs:
+        shown = key.replace(".", "_", 1) if key.partition(".")[0] in joined else key
+        word = shown.partition(".")[0]
+        if key not in renamed and word not in words:
+            words.add(word)
+            yield NoCounterpart(f"{word}.{{rest...}}" if word != shown else word, why=_WHY, optional=True)
 
 
 def _folded(name: str) -> str:

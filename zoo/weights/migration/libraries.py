@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from threading import get_ident
@@ -57,10 +57,19 @@ def in_libraries(variants: Iterable[tuple[Peeled, Given]]) -> Iterator[Theirs]:
         variants: the names in a file with less and less before them, each with the tensors by those names.
     """
     variants = list(variants)
+    folded = [
+        (each, frozenset(_folded(n) for name in each[1] for n in (name, name.partition(".")[2]))) for each in variants
+    ]
     for candidates in (list(_timm()), list(_torchvision())):
         likely = [(each, *variant) for each in candidates for variant in variants if each.marked(variant[1])]
         headless = [(each, *variant) for each in candidates for variant in variants if each.trunk_marked(variant[1])]
-        yield from list(_fitting(likely)) or _fitting(headless)
+        features = [
+            (each.of_features(), *variant)
+            for variant, names in folded
+            for each in candidates
+            if each.makes_features and each.features_marked(names)
+        ]
+        yield from list(_fitting(likely)) or list(_fitting(headless)) or _fitting(features)
 
 
 def _fitting(tried: Iterable[tuple[_Candidate, Peeled, Given]]) -> Iterator[Theirs]:
@@ -80,6 +89,21 @@ class _Candidate:
     first: tuple[str, ...] = ()  # names that are known without composing it: of the first layer
     last: tuple[str, ...] = ()  # and of the classifier
     classes: int | None = None  # how many the model has by itself, where that is known
+    makes_features: bool = False  # whether it can be made to give maps alone
+    features: bool = False  # whether it is made so
+
+    def of_features(self) -> _Candidate:
+        """Return the model that gives maps alone, whose modules may have other names."""
+        make = partial(self.make, features_only=True)
+        return replace(self, make=make, first=(), last=(), classes=0, features=True)
+
+    def features_marked(self, names: frozenset[str]) -> bool:
+        """Tell whether a file can be of the model that gives maps alone, which may join its words or put one before.
+
+        Args:
+            names: the names in the file with and without their first word, each as if it were one word.
+        """
+        return bool(self.first) and all(_folded(mark) in names for mark in self.first)
 
     def marked(self, given: Given) -> bool:
         """Tell whether a file can be of the model as it is by itself, or with other classes."""
@@ -104,6 +128,7 @@ class _Candidate:
             return None
 
     def call(self, changes: Mapping[str, Any]) -> str:
+        changes = {**({"features_only": True} if self.features else {}), **changes}
         told = "".join(f", {key}={value}" for key, value in changes.items())
         return f"{self.function}({self.name.partition(':')[2]!r}{told})"
 
@@ -114,7 +139,7 @@ class _Candidate:
         classes = changes.get("num_classes", self.classes) or _USUAL_CLASSES
         whole = {**backbone, "neck": "gap", "head": {"type": "linear", "num_classes": classes}}
         with suppress(ZooError):
-            found = library_table(parse(whole)) if changes.get("num_classes") != 0 else None
+            found = library_table(parse(whole)) if not self.features and changes.get("num_classes") != 0 else None
             patterns = [each.text for rule in found[1].rules for each in rule.patterns("ours")] if found else []
             if any(text.startswith("head.") for text in patterns):
                 return whole
@@ -129,7 +154,7 @@ class _Candidate:
             classifier = next((given[mark] for mark in self.last if mark in given), None)
             changes["num_classes"] = 0 if classifier is None else len(classifier)
             tensors = self.made(given, **changes)
-        if tensors is not None and not self.last and _is_trunk(given, tensors):
+        if tensors is not None and not self.last and not self.features and _is_trunk(given, tensors):
             trunk = {"num_classes": 0}
             return trunk if self.spec(trunk) is not None else None
         if tensors is None or tensors.keys() != given.keys():
@@ -140,7 +165,7 @@ class _Candidate:
         first = next((name for name, tensor in tensors.items() if tensor.dim() > 2), "")
         if first in other:
             changes["in_chans"] = given[first].shape[1]
-        if other[-1] != first and given[other[-1]].dim():
+        if other[-1] != first and given[other[-1]].dim() and not self.features:
             changes["num_classes"] = given[other[-1]].shape[0]
         adapted = self.made(given, **changes)
         return changes if adapted is not None and same_shapes(given, adapted) else None
@@ -176,6 +201,10 @@ def _giving_up(given: Given) -> Iterator[None]:
         handle.remove()
 
 
+def _folded(name: str) -> str:
+    return name.replace(".", "_")
+
+
 def _names(library: Any) -> Sequence[str]:
     """Return the names of all models of timm, or of ``torchvision.models``."""
     names: Sequence[str] = library.list_models()
@@ -190,7 +219,7 @@ def _timm() -> Iterator[_Candidate]:
         first, last = (_weights(config, mark) for mark in ("first_conv", "classifier"))
         make = partial(timm.create_model, name, pretrained=False)
         classes = config.num_classes if config is not None else None
-        yield _Candidate(f"timm:{name}", "timm.create_model", make, first, last, classes)
+        yield _Candidate(f"timm:{name}", "timm.create_model", make, first, last, classes, makes_features=True)
 
 
 def _weights(config: Any, mark: str) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from registry import RegistryError
+from registry import RegistryError, canonical
 from zoo import kinds
 from zoo.errors import KeymapError, SeveralFitsError, SeveralWeightsError
 from zoo.messages import some
 from zoo.model import Model
 from zoo.spec import ParsedSpec
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.keymaps.library import library_table
+from zoo.weights.keymaps.library import library_tables
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
 from zoo.weights.keymaps.table import Table
 from zoo.weights.migration.nearest import Advice, Nearest, Tables, anew_call, changes_told, nearest, remedy_of, tails
@@ -220,18 +220,21 @@ def _tables(
     """
     if keymap is not None:
         try:
-            return [((keymap,), table) for table in _speaking(kinds.keymaps.get(keymap), parsed, anew)], ()
+            speaking = _speaking(kinds.keymaps.get(keymap), parsed, anew)
+            others = [table for name, table in library_tables(parsed)[1:] if canonical(name) == canonical(keymap)]
+            return [((keymap,), table) for table in (*speaking, *others)], ()
         except KeymapError as error:
             raise KeymapError(error.keymap, error.reason, error.problems, path) from error
     found: list[tuple[tuple[str, ...], Table]] = []
     untried = []
     try:
-        of_library = library_table(parsed)
+        of_library = library_tables(parsed)
     except KeymapError as error:  # its library harms only who needs its names
         untried.append(f"the names of {error.keymap} could not be tried: {error.reason}")
     else:
-        if of_library is not None and of_library[0] not in kinds.keymaps:
-            found.append(((of_library[0],), of_library[1]))
+        # the keymap of the library, if there is one, has the first of them
+        own = [each for n, each in enumerate(of_library) if n or each[0] not in kinds.keymaps]
+        found += [((name,), table) for name, table in own]
     for name in kinds.keymaps.names():
         tables: Sequence[Table] = ()
         try:
