@@ -29,7 +29,7 @@ from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
-from zoo.weights.migration.recognise import advised
+from zoo.weights.migration.recognise import Comparison
 from zoo.weights.reading import format_name, path_of, read, read_verified
 from zoo.weights.transfer.changes import ASKED, Changes, stated_parts
 from zoo.weights.transfer.transfer import part_of, transfer
@@ -125,7 +125,7 @@ def build(
             if home.report is not None:
                 raise
             model = assemble(parsed, "meta", initialise=False)
-            raise error.advising(*advised(checkpoint, parsed, model, path, keymap)) from error
+            raise error.advising(*Comparison(checkpoint, parsed, model, path, keymap).advice()) from error
         told = home.report
         if told is not None and isinstance(spec, str):
             told = replace(told, target=f"{spec} ({told.target})")

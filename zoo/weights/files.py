@@ -28,7 +28,7 @@ from zoo.weights.casting import cast, cast_for_use
 from zoo.weights.checkpoint import Artifact, Checkpoint
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.naming import named
-from zoo.weights.migration.recognise import advised
+from zoo.weights.migration.recognise import Comparison
 from zoo.weights.reading import format_of, path_of, read, read_verified, told_by_graph
 from zoo.weights.rebuilding import Composed, fits, rebuild, type_text
 from zoo.weights.writing import write
@@ -234,7 +234,8 @@ def model_around(
     except TensorMismatchError as error:
         if report.proven or composed is None:
             raise
-        raise error.advising(*advised(checkpoint, parsed, composed.model, path, keymap)) from None
+        compared = Comparison(checkpoint, parsed, composed.model, path, keymap)
+        raise error.advising(*compared.advice()) from None
     model.migration = report
     return model
 

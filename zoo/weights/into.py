@@ -21,7 +21,7 @@ from zoo.weights.files import refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
 from zoo.weights.migration.naming import as_in_the_file, named
-from zoo.weights.migration.recognise import outlined, unwrapped
+from zoo.weights.migration.recognise import Comparison, unwrapped
 from zoo.weights.plan import LoadPlan, Patterns, allowed, plan
 from zoo.weights.reading import read, read_verified
 from zoo.weights.transfer.changes import ASKED, Changes, stated_parts
@@ -217,7 +217,7 @@ def _at_home(module: nn.Module, checkpoint: Checkpoint, path: Path, asked: _Aske
             return named(checkpoint, other, path, keymap, mapped=mapped)[0]
         raise error.advising("") from error
     except KeymapError:
-        outline = outlined(checkpoint, parsed, module, path, keymap)
+        outline = Comparison(checkpoint, parsed, module, path, keymap).outlined()
         if outline is checkpoint and keymap is not None:
             raise
         return outline

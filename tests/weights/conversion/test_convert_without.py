@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -171,6 +172,19 @@ def test_a_classifier_becomes_the_backbone_of_a_detector(here: Path) -> None:
     done = run_what_is_told(failed.output)
     assert done.exit_code == 0, done.output
     same(zoo.load("a.pt"), {name: each for name, each in state.items() if not name.startswith("fc.")})
+
+
+def test_a_part_without_tensors_goes_with_those_around_it(here: Path, trunk: State) -> None:
+    spec = {
+        "backbone": {"type": "resnet_lite", "layers": [2, 2, 2, 2], "out_indices": [0, 1, 2, 3]},
+        "neck": "fpn",
+        "bottleneck": "identity",
+        "head": {"type": "fcn", "num_classes": 3},
+    }
+    Path("spec.json").write_text(json.dumps(spec))
+    done = run_what_is_told(run("convert", "trunk.pth", "a.pt", "--spec", "spec.json").output)
+    assert done.exit_code == 0, done.output
+    same(zoo.load("a.pt"), trunk)
 
 
 def test_auxiliary_heads_are_a_part(here: Path) -> None:

@@ -16,7 +16,7 @@ from zoo.weights.checkpoint import Checkpoint, tied
 from zoo.weights.files import parse_artifact, refuse_other_function
 from zoo.weights.keymaps.keymap import refuse_keymap
 from zoo.weights.migration.home import brought_home
-from zoo.weights.migration.recognise import advised
+from zoo.weights.migration.recognise import Comparison
 from zoo.weights.rebuilding import rebuild
 from zoo.weights.transfer.changes import Changes
 from zoo.weights.transfer.transfer import part_of
@@ -118,7 +118,7 @@ def _from_elsewhere(
         if home.report is not None:
             raise
         described = assemble(whole, "meta", initialise=False)
-        raise error.advising(*advised(checkpoint, whole, described, path, keymap)) from error
+        raise error.advising(*Comparison(checkpoint, whole, described, path, keymap).advice()) from error
     model.migration = home.report
     if home.report is not None and isinstance(spec, str):
         model.migration = replace(home.report, target=f"{spec} ({home.report.target})")

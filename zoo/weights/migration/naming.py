@@ -11,7 +11,7 @@ from zoo.builder import assemble
 from zoo.model import Model
 from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.checkpoint import Checkpoint
-from zoo.weights.migration.recognise import changes_of, recognised
+from zoo.weights.migration.recognise import Comparison
 from zoo.weights.migration.report import MigrationReport
 from zoo.weights.reading import told_by_graph
 
@@ -41,14 +41,14 @@ def named(
 
     Raises:
         AlignmentError: it is an ONNX graph, and not one of this model.
-        ZooError: all that :func:`zoo.weights.migration.recognise.recognised` raises.
+        ZooError: all that :meth:`zoo.weights.migration.recognise.Comparison.recognised` raises.
     """
     if told_by_graph(path, keymap):
         from zoo.weights.alignment.load import from_graph  # of no use for any other file
 
         rest = parse(merge(parsed.dump(), dict.fromkeys(anew))) if anew else parsed
         return from_graph(path, checkpoint, rest, target, mapped=mapped)
-    found, report = recognised(checkpoint, parsed, model or _composed(parsed), path, keymap, anew=anew)
+    found, report = Comparison(checkpoint, parsed, model or _composed(parsed), path, keymap).recognised(anew)
     return found, replace(report, target=f"{target} ({report.target})") if target else report
 
 
@@ -70,7 +70,7 @@ def as_in_the_file(
         from zoo.weights.alignment.load import classes_declared
 
         return classes_declared(path, parsed)
-    changes = changes_of(checkpoint, parsed, _composed(parsed), path, keymap)
+    changes = Comparison(checkpoint, parsed, _composed(parsed), path, keymap).changes()
     return parse(merge(parsed.dump(), changes)) if changes else None
 
 

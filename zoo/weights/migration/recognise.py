@@ -1,9 +1,10 @@
-"""recognise: find the one way in which the tensors of a file from elsewhere are those of a model, or say why not."""
+"""Comparison: find the one way in which the tensors of a file from elsewhere are those of a model, or say why not."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwra
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
 from zoo.weights.reading import format_name
+from zoo.weights.transfer.transfer import part_of
 
 _UNTOLD = (
     "names and shapes do not tell strides, activations, constants of norms or how images are prepared; the spec says "
@@ -31,158 +33,136 @@ _UNTOLD = (
 )
 
 
-def recognised(
-    checkpoint: Checkpoint,
-    parsed: ParsedSpec,
-    model: Model,
-    path: Path,
-    keymap: str | None = None,
-    *,
-    anew: Collection[str] = (),
-) -> tuple[Checkpoint, MigrationReport]:
-    """Return the tensors of a file from elsewhere under the names that a model has for them, and the account of it.
+@dataclass(frozen=True)
+class Comparison:
+    """A file from elsewhere beside a model that it may be of.
 
-    Accepted is only what fits one to one: each tensor of the file becomes one of the model, none is left over, none is
-    lacking, and every shape agrees.
-
-    Args:
+    Attributes:
         checkpoint: what is in the file.
         parsed: the checked spec of the model.
-        model: the model, the meta device will do.
-        path: the file, for errors.
-        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
-        anew: parts of the model that take nothing from the file. What it has for them is left out, and what stands
-            apart from all that is taken.
-
-    Returns:
-        The checkpoint. Where nothing fits and our names come nearest, it has those, and the account proves nothing:
-        what does not fit is then told by who puts it into the model.
-
-    Raises:
-        KeymapError: the names of another library come nearest, and do not fit; or the keymap cannot be for this model.
-        SeveralFitsError: it fits in several ways that are not the same.
-        SeveralWeightsError: several parts of the file fit, or one beside other tensors.
-        UnknownNameError: no keymap has this name.
-    """
-    state = checkpoint.state_dict()
-    expected = model.state_dict(keep_vars=True)
-    shapes = {name: unvalued(tensor) for name, tensor in state.items()}
-    tables, untried = _tables(parsed, keymap, path, _besides(expected, anew))
-    ours = keymap is None
-    ways = distinct(fitting(shapes, expected, tables, ours=ours, anew=anew))
-    if len(ways) > 1:
-        raise SeveralFitsError(path, [str(way) for way in ways])
-    if ways:
-        return _renamed(ways[0], checkpoint, state, parsed, path, untried, anew)
-    _suggest_parts(shapes, expected, tables, path, ours=ours, anew=anew)
-    near = nearest(shapes, expected, tables, ours=ours)
-    if near is not None and near.plan is not None:
-        names = " and ".join(near.keymaps)
-        reason = f"these are not the tensors of such a model in the names of {names}; is the spec theirs?"
-        advice = _advice(near, checkpoint, parsed, expected, path, keymap)
-        raise KeymapError(names, f"{reason}\n  {told(near.plan.problems)}", near.plan.problems, path, *advice)
-    found = _peeled(checkpoint, near.peeled) if near is not None else checkpoint
-    return found, _report(found, parsed, path, len(state))
-
-
-def outlined(
-    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
-) -> Checkpoint:
-    """Return the tensors of a file that does not fit a model by the names that they have there, as far as can be told.
-
-    What the nearest reading does not know keeps its name, and shapes are those of the file: who compares them with
-    the model sees what is really different.
-
-    Args:
-        checkpoint: what is in the file.
-        parsed: the checked spec of the model.
-        model: the model.
-        path: the file, for errors.
-        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
-
-    Raises:
-        KeymapError: the keymap cannot be for this model.
-    """
-    near = _nearest(checkpoint, parsed, model, path, keymap)
-    if near is None:
-        return checkpoint
-    if near.plan is None:
-        return _peeled(checkpoint, near.peeled)
-    if near.outline is None:
-        return checkpoint
-    state = checkpoint.state_dict()
-    given = {shown: state[name] for name, shown in near.peeled.names.items()}
-    translated, wrong = apply_plan(near.outline, given)
-    used = {key for step in near.outline.steps for key in step.given} - {problem.key for problem in wrong}
-    rest = {name: tensor for name, tensor in given.items() if name not in used and name not in translated}
-    return Checkpoint({**translated, **rest}, unwrapping=_unwrapped(checkpoint, near.peeled))
-
-
-def changes_of(
-    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Return the changes to a spec with which a file fits it, read off the shapes; none if there are no such.
-
-    Args:
-        checkpoint: what is in the file.
-        parsed: the checked spec of the model.
-        model: the model, the meta device will do.
+        model: the model; one on the meta device will do.
         path: the file, for errors.
         keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
     """
-    near = _nearest(checkpoint, parsed, model, path, keymap)
-    return {} if near is None else changes_told(near, parsed, model.state_dict(keep_vars=True), checkpoint, path)
 
+    checkpoint: Checkpoint
+    parsed: ParsedSpec
+    model: Model
+    path: Path
+    keymap: str | None = None
 
-def advised(checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None = None) -> Advice:
-    """Return what to do with a file that does not fit a model; what is advised was tried.
+    def recognised(self, anew: Collection[str] = ()) -> tuple[Checkpoint, MigrationReport]:
+        """Return the tensors of the file under the names that the model has for them, and the account of it.
 
-    Args:
-        checkpoint: what is in the file.
-        parsed: the checked spec of the model.
-        model: the model, the meta device will do.
-        path: the file, for errors.
-        keymap: the library whose names the file has; unless given, ours are tried and those of every keymap.
-    """
-    near = _nearest(checkpoint, parsed, model, path, keymap)
-    return _advice(near, checkpoint, parsed, model.state_dict(keep_vars=True), path, keymap)
+        Accepted is only what fits one to one: each tensor of the file becomes one of the model, none is left over, none
+        is lacking, and every shape agrees.
 
+        Args:
+            anew: parts of the model that take nothing from the file. What it has for them is left out, and what stands
+                apart from all that is taken.
 
-def _advice(
-    near: Nearest | None,
-    checkpoint: Checkpoint,
-    parsed: ParsedSpec,
-    expected: Mapping[str, torch.Tensor],
-    path: Path,
-    keymap: str | None,
-) -> Advice:
-    changes = {} if near is None else changes_told(near, parsed, expected, checkpoint, path)
-    if changes:
-        return Advice(remedy_of(changes, path))
-    lenient = near.lenient(expected, checkpoint, path) if near is not None else ""
-    if near is not None and lenient and not near.lacking(expected):
+        Returns:
+            The checkpoint. Where nothing fits and our names come nearest, it has those, and the account proves nothing:
+            what does not fit is then told by who puts it into the model.
+
+        Raises:
+            KeymapError: the names of another library come nearest, and do not fit; or the keymap cannot be for this
+                model.
+            SeveralFitsError: it fits in several ways that are not the same.
+            SeveralWeightsError: several parts of the file fit, or one beside other tensors.
+            UnknownNameError: no keymap has this name.
+        """
+        tables, untried = self._tables(anew)
+        ways = self._ways(tables, anew)
+        if len(ways) > 1:
+            raise SeveralFitsError(self.path, [str(way) for way in ways])
+        if ways:
+            return _renamed(ways[0], self.checkpoint, self._state, self.parsed, self.path, untried, anew)
+        _suggest_parts(self._shapes, self._expected, tables, self.path, ours=self.keymap is None, anew=anew)
+        near = self._nearest(tables)
+        if near is not None and near.plan is not None:
+            names = " and ".join(near.keymaps)
+            reason = f"these are not the tensors of such a model in the names of {names}; is the spec theirs?"
+            problems = near.plan.problems
+            raise KeymapError(names, f"{reason}\n  {told(problems)}", problems, self.path, *self._advice(near))
+        found = _peeled(self.checkpoint, near.peeled) if near is not None else self.checkpoint
+        return found, _report(found, self.parsed, self.path, len(self._state))
+
+    def outlined(self) -> Checkpoint:
+        """Return the tensors of a file that does not fit by the names that the model has, as far as can be told.
+
+        What the nearest reading does not know keeps its name, and shapes are those of the file: who compares them with
+        the model sees what is really different.
+
+        Raises:
+            KeymapError: the keymap cannot be for this model.
+        """
+        near = self._nearest()
+        if near is None:
+            return self.checkpoint
+        if near.plan is None:
+            return _peeled(self.checkpoint, near.peeled)
+        if near.outline is None:
+            return self.checkpoint
+        given = {shown: self._state[name] for name, shown in near.peeled.names.items()}
+        translated, wrong = apply_plan(near.outline, given)
+        used = {key for step in near.outline.steps for key in step.given} - {problem.key for problem in wrong}
+        rest = {name: tensor for name, tensor in given.items() if name not in used and name not in translated}
+        return Checkpoint({**translated, **rest}, unwrapping=_unwrapped(self.checkpoint, near.peeled))
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """Return the changes to the spec with which the file fits, read off the shapes; none if there are no such."""
+        near = self._nearest()
+        return {} if near is None else self._changes(near)
+
+    def advice(self) -> Advice:
+        """Return what to do with a file that does not fit; what is advised was tried."""
+        return self._advice(self._nearest())
+
+    @cached_property
+    def _state(self) -> dict[str, torch.Tensor]:
+        return self.checkpoint.state_dict()
+
+    @cached_property
+    def _shapes(self) -> dict[str, torch.Tensor]:
+        return {name: unvalued(tensor) for name, tensor in self._state.items()}
+
+    @cached_property
+    def _expected(self) -> dict[str, torch.Tensor]:
+        return self.model.state_dict(keep_vars=True)
+
+    def _tables(self, anew: Collection[str] = ()) -> tuple[Tables, tuple[str, ...]]:
+        return _tables(self.parsed, self.keymap, self.path, _besides(self._expected, anew))
+
+    def _ways(self, tables: Tables, anew: Collection[str]) -> list[Way]:
+        return distinct(fitting(self._shapes, self._expected, tables, ours=self.keymap is None, anew=anew))
+
+    def _nearest(self, tables: Tables | None = None) -> Nearest | None:
+        known = self._tables()[0] if tables is None else tables
+        return nearest(self._shapes, self._expected, known, ours=self.keymap is None)
+
+    def _changes(self, near: Nearest) -> dict[str, dict[str, Any]]:
+        return changes_told(near, self.parsed, self._expected, self.checkpoint, self.path)
+
+    def _advice(self, near: Nearest | None) -> Advice:
+        path, expected = self.path, self._expected
+        changes = {} if near is None else self._changes(near)
+        if changes:
+            return Advice(remedy_of(changes, path))
+        lenient = near.lenient(expected, self.checkpoint, path) if near is not None else ""
+        if near is not None and lenient and not near.lacking(expected):
+            return Advice(remedy_of({}, path, lenient))
+        spec, holding = self.parsed.dump(), {part_of(name) for name in expected}
+        for anew in tails([kind for kind in kinds.SECTIONS if spec.get(kind)]):
+            if anew[0] in holding and len(self._ways(self._tables(anew)[0], anew)) == 1:
+                return Advice(remedy_of({}, path, anew_call(anew, self.checkpoint, path)), anew)
         return Advice(remedy_of({}, path, lenient))
-    shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
-    holding = [kind for kind in kinds.SECTIONS if any(name.startswith(f"{kind}.") for name in expected)]
-    for anew in tails(holding):
-        tables, _ = _tables(parsed, keymap, path, _besides(expected, anew))
-        if len(distinct(fitting(shapes, expected, tables, ours=keymap is None, anew=anew))) == 1:
-            return Advice(remedy_of({}, path, anew_call(anew, checkpoint, path)), anew)
-    return Advice(remedy_of({}, path, lenient))
 
 
 def _besides(expected: Mapping[str, torch.Tensor], anew: Collection[str]) -> Collection[str]:
     """Return the parts that may be any where some start anew: those, and what holds no tensors."""
     empty = (kind for kind in kinds.SECTIONS if not any(name.startswith(f"{kind}.") for name in expected))
     return {*anew, *empty} if anew else ()
-
-
-def _nearest(
-    checkpoint: Checkpoint, parsed: ParsedSpec, model: Model, path: Path, keymap: str | None
-) -> Nearest | None:
-    shapes = {name: unvalued(tensor) for name, tensor in checkpoint.state_dict().items()}
-    tables, _ = _tables(parsed, keymap, path)
-    return nearest(shapes, model.state_dict(keep_vars=True), tables, ours=keymap is None)
 
 
 def unwrapped(checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor]) -> Checkpoint:
