@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from check_checkpoints import randomised
 
 import zoo
 from zoo import kinds
@@ -34,17 +34,6 @@ OF_TORCHVISION = ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "co
 def saved(path: Path, state: object) -> str:
     torch.save(state, path)
     return str(path)
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """Give every tensor other values, so that none is right by chance."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.rand(tensor.shape, generator=generator) * 0.02
-                tensor.add_(noise + (0.5 if name.endswith("running_var") else 0))
-    return model.eval()
 
 
 @pytest.mark.parametrize(("name", "size"), OF_TIMM)
