@@ -62,9 +62,9 @@ def test_numbers_that_are_many_or_do_not_go_together_are_not_made(op: str, given
     assert isinstance(folded(Node("", op, "", (), ("y",)), given, {}), Computed)
 
 
-def table(*shape: int, filled: bool = False) -> Held:
+def table(*shape: int, made: bool = False) -> Held:
     numbers = torch.arange(torch.Size(shape).numel()).reshape(shape).float()
-    return Held(Constant("table", shape, lambda: numbers, filled=filled))
+    return Held(Constant("table", shape, lambda: numbers, made=made))
 
 
 def index(*shape: int, last: int = 0) -> Held:
@@ -101,7 +101,7 @@ def test_a_table_is_read_as_onnx_says(op: str, axis: int, at: Held, wanted: obje
         (table(2, 2), index(MAX_GATHERED), 0),
         (table(2, 2), index(1 << 40, 1 << 40), 0),
         (table(0, 2), index(1 << 40), 1),
-        (table(2, 2, filled=True), index(2), 0),
+        (table(2, 2, made=True), index(2), 0),
         (table(2, 2), index(2), 2),
         (table(), index(2), 0),
         (table(2, 2), table(2), 0),
@@ -120,8 +120,21 @@ def test_what_was_read_is_not_read_again() -> None:
     assert isinstance(folded(node, [once, index(1)], {}), Computed)
 
 
+def test_a_few_weights_that_are_joined_are_one() -> None:
+    node = Node("", "Concat", "", (), ("y",), {"axis": -1})
+    parts = [table(2, 1), table(2, 2)]
+    made = folded(node, parts, {})
+    assert isinstance(made, Held)
+    assert made.values().tolist() == [[0, 0, 1], [1, 2, 3]]
+    assert made.parts == tuple(parts)
+    for others in ([made, table(2, 1)], [table(2, 1), table(3, 1)], [table(2, 1), table(2)], [table(1)] * 17):
+        assert isinstance(folded(node, others, {}), Computed)
+    vast = Held(Constant("v", (2, MAX_GATHERED), None))
+    assert isinstance(folded(node, [vast, table(2, 1)], {}), Computed)
+
+
 def test_a_mask_that_the_graph_makes_has_a_shape_and_no_values() -> None:
-    filled = Held(Constant("z", (8, 8), lambda: torch.zeros(8, 8), filled=True))
+    filled = Held(Constant("z", (8, 8), lambda: torch.zeros(8, 8), made=True))
     written = folded(Node("", "ScatterND", "", (), ("w",)), [filled, *few([[0]]), table(1, 8)], {})
     part = folded(Node("", "Slice", "", (), ("p",)), [written, *few([0], [-4], [1])], {})
     assert isinstance(part, Held)

@@ -49,7 +49,25 @@ def _levit() -> nn.Module:
     )
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {"torchvision": _torchvision, "timm": _timm, "levit": _levit}
+def _beit() -> nn.Module:
+    return timm.models.beit.Beit(
+        img_size=32,
+        patch_size=8,
+        embed_dim=32,
+        depth=2,
+        num_heads=4,
+        num_classes=5,
+        use_rel_pos_bias=True,
+        init_values=0.1,
+    )
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "levit": _levit,
+    "beit": _beit,
+}
 
 
 class Distant(nn.Module):
@@ -145,6 +163,21 @@ def test_the_tables_of_a_levit_come_home_bit_for_bit(
     assert len(told) == 3
     assert not set(told) & set(differing(model, theirs))
     assert model.migration.proven
+
+
+@pytest.mark.parametrize("exporter", ["legacy", "dynamo", "dynamo, unfolded"])
+@pytest.mark.parametrize("disguise", [disguises.anonymous, disguises.extended])
+def test_a_beit_comes_home_with_the_biases_that_it_joins(
+    exporter: str, disguise: disguises.Disguise, backbone: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = registered(backbone, "beit", _beit)
+    with monkeypatch.context() as plain:
+        plain.setattr(timm.layers.config, "_USE_FUSED_ATTN", 0)  # dynamo does not export the other one
+        theirs = exported(_beit, tmp_path / "x.onnx", exporter)
+    model = zoo.load(disguise(tmp_path / "x.onnx"), spec=spec)
+    assert not differing(model, theirs)
+    notes = {each.name.rpartition(".")[2]: each.note for each in model.migration.alignment.origins if each.note}
+    assert notes == dict.fromkeys(["q_bias", "v_bias"], "a part of what the file has as one")
 
 
 def test_an_index_that_is_saved_is_the_one_that_the_model_makes(backbone: Register, tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ class _Walk:
         batch = shape[0] if shape else None
         if batch is None or batch == 1 or held.shape[:1] != (batch,) or held.constant.values is None:
             return held
-        if held.index is not None or held.count > _MOST_COMPARED:
+        if held.index is not None or held.parts or held.count > _MOST_COMPARED:
             return held
         return held.then(Step(FIRST)) if bool((held.values() == held.values()[:1]).all()) else held
 

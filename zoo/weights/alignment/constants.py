@@ -16,7 +16,10 @@ MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""
 
 MAX_GATHERED = 1 << 24
-"""How many numbers a constant may have once its entries are gathered."""
+"""How many numbers a constant may have once its entries are gathered, or others are joined to it."""
+
+MAX_PARTS = 16
+"""Of how many weights one may be joined."""
 
 MAX_TURNS = 64
 """How often one constant may be turned or reshaped: each time costs as much as all those before it."""
@@ -57,16 +60,11 @@ def folded(node: Node, inputs: Sequence[Held | Computed | None], constants: dict
     seen = _seen(node, first, inputs, constants) if isinstance(first, Held) else None
     if seen is not None:
         return seen
-    made = evaluated(node, inputs) or _shaped(node, inputs)
+    made = evaluated(node, inputs) or _shaped(node, inputs) or _joined(node, inputs)
     if made is not None:
         return made
     given = [each for each in inputs if each is not None]
-    parameters = frozenset(
-        name
-        for each in given
-        for name in ([each.constant.parameter] if isinstance(each, Held) else each.parameters)
-        if name is not None
-    )
+    parameters = frozenset(name for each in given for name in each.parameters)
     from_shapes = any(isinstance(each, Computed) and each.shape_like for each in given)
     makes_numbers = node.op in ("Expand", "ConstantOfShape") or not from_shapes
     number = all(each.count == 1 if isinstance(each, Held) else each.number for each in given)
@@ -126,9 +124,31 @@ def _shaped(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None
     return Held(Constant(node.outputs[0], tuple(shape), None, dtype)) if math.prod(shape) > 1 else None
 
 
+def _joined(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
+    """Return what a graph joins of a few weights, as the biases of queries, keys and values."""
+    parts = tuple(each for each in inputs if isinstance(each, Held) and each.constant.floating and not each.parts)
+    if node.op != "Concat" or not 1 < len(parts) <= MAX_PARTS or len(parts) < len(inputs):
+        return None
+    first, *others = (part.shape for part in parts)
+    axis = int(node.number("axis", 0))
+    if not -len(first) <= axis < len(first):
+        return None
+    axis %= len(first)
+    rest = (*first[:axis], *first[axis + 1 :])
+    if any(len(each) != len(first) or (*each[:axis], *each[axis + 1 :]) != rest for each in others):
+        return None
+    shape = (*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :])
+    if math.prod(shape) > MAX_GATHERED:
+        return None
+    known = all(part.constant.values is not None for part in parts)
+    values = (lambda: torch.cat([part.values() for part in parts], axis)) if known else None
+    constant = Constant(node.outputs[0], shape, values, parts[0].constant.dtype, made=True)
+    return Held(constant, parts=parts, axis=axis)
+
+
 def _is_weight(node: Node, held: Held) -> bool:
     """Tell whether a constant is one that the graph holds, more than a number and not about to be written into."""
-    made = held.count == 1 or held.constant.filled or held.constant.values is None or node.op == "ScatterND"
+    made = held.count == 1 or held.constant.made or held.constant.values is None or node.op == "ScatterND"
     return held.constant.parameter is not None or not made
 
 
@@ -153,12 +173,12 @@ def _changes_nothing(node: Node, held: Held, inputs: Sequence[Held | Computed | 
 def _gathered(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> Step | None:
     """Return how a node reads a table: entries along one axis, by an index that the graph holds.
 
-    What was gathered is not gathered again, nor what is filled, so that reading it takes no more than its size.
+    What was gathered is not gathered again, nor what is made each time, so that reading it takes no more than its size.
     """
     index = inputs[1] if len(inputs) > 1 else None
     if not isinstance(index, Held) or index.constant.floating or not held.constant.floating or not held.shape:
         return None
-    if held.index is not None or held.constant.filled or index.constant.filled:
+    if held.index is not None or held.constant.made or index.constant.made:
         return None
     axis = 0
     if node.op == "Gather":
@@ -209,5 +229,5 @@ def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | C
     filler = constants.get(filling(node))
     value = filler.values() if filler is not None and filler.values is not None else torch.zeros(1)
     name = node.outputs[0]
-    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.dtype, filled=True)
+    constant = Constant(name, dims, lambda: value.reshape(-1)[0].expand(dims).contiguous(), value.dtype, made=True)
     return Held(constant)

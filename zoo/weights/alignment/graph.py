@@ -34,7 +34,8 @@ class Constant:
         values: gives its values; None if only its name matters, as that of a parameter of ours.
         dtype: its dtype.
         parameter: the name of the tensor of ours that it is, in our own graph.
-        filled: whether the graph only says its size and one number: all of its values are made each time.
+        made: whether all of its values are made each time: the graph only says of what, one number or others that it
+            joins.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Constant:
     values: Callable[[], torch.Tensor] | None
     dtype: torch.dtype = torch.float32
     parameter: str | None = None
-    filled: bool = False
+    made: bool = False
 
     @property
     def floating(self) -> bool:

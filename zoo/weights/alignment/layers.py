@@ -80,10 +80,14 @@ class Held:
     Attributes:
         constant: the tensor that the graph holds.
         steps: what is done to it, in order. Of our own graph, the axes along which it becomes a unit are not known.
+        parts: what the graph joins to it, if it does.
+        axis: along which axis.
     """
 
     constant: Constant
     steps: tuple[Step, ...] = ()
+    parts: tuple[Held, ...] = ()
+    axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +101,7 @@ class Held:
 
     def then(self, *steps: Step) -> Held:
         """Return it with more done to it."""
-        return Held(self.constant, (*self.steps, *steps))
+        return replace(self, steps=(*self.steps, *steps))
 
     def values(self) -> torch.Tensor:
         """Return the numbers that the operator sees."""
@@ -122,6 +126,12 @@ class Held:
         for step, before in zip(reversed(self.steps), reversed(shapes[:-1]), strict=True):
             tensor = step.undone(tensor, before)
         return tensor
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The names of our tensors that it is made of."""
+        names = {each.constant.parameter for each in self.parts or (self,)}
+        return frozenset(name for name in names if name is not None)
 
     @property
     def unit(self) -> bool:
@@ -214,7 +224,7 @@ class Layer:
     def parameters(self) -> set[str]:
         """The names of our tensors that are its weights, or numbers on the way to it."""
         held = [*self.slots.values(), *(number.held for edge in self.inputs for number in edge.numbers if number.held)]
-        return {each.constant.parameter for each in held if each.constant.parameter is not None}
+        return {name for each in held for name in each.parameters}
 
     @property
     def out(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,12 +138,30 @@ def _uses(
             source = _number(held, other, dtype)
             found[number.constant.parameter or ""].append(_Use(source, number, layer, other, ours in unsure))
         for role, (held, source) in _sources(layer, other, dtype, path).items():
-            name = held.constant.parameter
-            if name is not None and role in layer.slots:
-                if source.held is not None and source.held.constant.values is None:
-                    raise AlignmentError(path, "computes weights in its graph", other.told(), layer.told())
-                found[name].append(_Use(source, held, layer, other, ours in unsure))
+            if role not in layer.slots or not held.parameters:
+                continue
+            if source.held is not None and source.held.constant.values is None:
+                raise AlignmentError(path, "computes weights in its graph", other.told(), layer.told())
+            for part, given in _parted(held, source):
+                if part.constant.parameter is not None:
+                    found[part.constant.parameter].append(_Use(given, part, layer, other, ours in unsure))
     return found
+
+
+def _parted(held: Held, source: _Source) -> Iterator[tuple[Held, _Source]]:
+    """Give the tensors that the model joins to one weight, each with its part of the source."""
+    if not held.parts:
+        yield held, source
+        return
+    start = 0
+    for part in held.parts:
+        make = partial(_cut, held, source, start, part.shape[held.axis])
+        yield part, replace(source, make=make, held=None, note=source.note or "a part of what the file has as one")
+        start += part.shape[held.axis]
+
+
+def _cut(held: Held, source: _Source, start: int, length: int, _: Held) -> torch.Tensor:
+    return held.undone(source.make(held)).narrow(held.axis, start, length)
 
 
 def _settled(
