@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def differing(model: Model, theirs: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("disguise", [disguises.anonymous, disguises.extended])
-@pytest.mark.parametrize("exporter", ["dynamo", "dynamo, unfolded"])
+@pytest.mark.parametrize("exporter", ["legacy", "dynamo", "dynamo, unfolded"])
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
 def test_a_swin_comes_home_bit_for_bit(
     name: str, exporter: str, disguise: disguises.Disguise, backbone: Register, tmp_path: Path
@@ -149,6 +150,21 @@ def test_a_swin_comes_home_bit_for_bit(
     assert not differing(model, theirs)
     assert model.migration.alignment.counts == {"exact": 63, **({"identity": 4} if name == "torchvision" else {})}
     assert not model.migration.uncertain
+
+
+@pytest.mark.parametrize("disguise", [disguises.anonymous, disguises.extended])
+@pytest.mark.parametrize("name", ["torchvision", "timm"])
+def test_a_swin_for_any_batch_comes_home(
+    name: str, disguise: disguises.Disguise, backbone: Register, tmp_path: Path
+) -> None:
+    spec = registered(backbone, "swin", MODELS[name])
+    theirs = MODELS[name]().eval()
+    strangers.fill(theirs)
+    x, axes = torch.zeros(2, 3, 32, 32), {"x": {0: "n"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(theirs, (x,), tmp_path / "x.onnx", dynamo=False, input_names=["x"], dynamic_axes=axes)
+    assert not differing(zoo.load(disguise(tmp_path / "x.onnx"), spec=spec), theirs)
 
 
 @pytest.mark.parametrize("exporter", ["legacy", "dynamo", "dynamo, unfolded"])

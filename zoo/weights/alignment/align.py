@@ -21,10 +21,11 @@ from zoo.weights.alignment.endings import Cut, cut
 from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.layers import Layer, Layout
 from zoo.weights.alignment.matching import LEVELS, Level, Pairs, first_differences, matches
-from zoo.weights.alignment.port import port_of
-from zoo.weights.alignment.proof import Observed, observe, prove
+from zoo.weights.alignment.port import InputPort, port_of
+from zoo.weights.alignment.proof import TRIED, Observed, observe, prove
 from zoo.weights.alignment.reading import read_graph
 from zoo.weights.alignment.safety import following, refuse_growing, refuse_unsafe
+from zoo.weights.alignment.shapes import sized
 from zoo.weights.alignment.tables import with_indices
 from zoo.weights.alignment.target import target as target_of
 from zoo.weights.alignment.unfolding import Unfolded, precisions, unfolded
@@ -86,7 +87,7 @@ def _aligned(path: Path, checkpoint: Checkpoint, parsed: ParsedSpec, target: str
     state = skeleton.state_dict(keep_vars=True)
     aliases = tied(state)
     expected = {name: tensor for name, tensor in state.items() if name not in aliases}
-    refuse_unsafe(graph, ours, sum(tensor.numel() for tensor in expected.values()), path)
+    graph = _safe(graph, ours, sum(tensor.numel() for tensor in expected.values()), port, path)
     end = cut(graph, ours, path)
     named = with_indices(_under_first_names(ours, aliases), skeleton, parsed)
     sides = _Sides(canonical(named, path), canonical(end.graph, path))
@@ -119,6 +120,25 @@ def _skeleton(path: Path, given: Mapping[str, torch.Tensor], graph: Graph, parse
     if sum(n for n, _ in sizes) > 1 << 16:  # a graph may make its weights of nothing, as the light models do
         budget = Budget.of_file(path, len(sizes), sum(n for n, _ in sizes), sum(n for _, n in sizes))
     return assemble(parsed, "meta", initialise=False, budget=budget).eval()
+
+
+def _safe(graph: Graph, ours: Graph, elements: int, port: InputPort, path: Path) -> Graph:
+    """Return a graph that may be run; its sizes are constants where else it could not be told how large it gets.
+
+    Raises:
+        AlignmentError: it may not.
+    """
+    try:
+        refuse_unsafe(graph, ours, elements, path)
+    except AlignmentError:
+        if not any(node.op == "Shape" for node in graph.nodes):
+            raise
+    else:
+        return graph
+    batch = port.shape[0] if port.shape and port.shape[0] is not None else TRIED
+    graph = sized(graph, (batch, port.channels, *port.size), path)
+    refuse_unsafe(graph, ours, elements, path)
+    return graph
 
 
 def _under_first_names(graph: Graph, aliases: Mapping[str, str]) -> Graph:

@@ -102,6 +102,8 @@ _ARITHMETIC: Mapping[str, Callable[..., torch.Tensor]] = {
     "Mul": lambda _, left, right: left * right,
     "Div": _each(lambda left, right: abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)),
     "Mod": _each(lambda left, right: left % right),
+    "Equal": lambda _, left, right: left == right,
+    "Where": lambda _, which, left, right: torch.where(which.bool(), left, right),
     "Concat": lambda node, *parts: torch.cat(parts, int(node.number("axis", 0))),
     "Expand": _expand,
     "Gather": _taken,

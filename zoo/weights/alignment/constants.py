@@ -80,7 +80,7 @@ def _seen(
         return held
     if _changes_nothing(node, held, inputs):
         return held
-    step = _turned(node, held, inputs) or _gathered(node, held, inputs)
+    step = turned(node, held, inputs) or _gathered(node, held, inputs)
     if step is not None:
         return held.then(step)
     if node.op == "ConstantOfShape":
@@ -193,7 +193,14 @@ def _gathered(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) 
     return step if 0 < math.prod(step.shape(held.shape)) <= MAX_GATHERED else None
 
 
-def _turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> Step | None:
+def turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> Step | None:
+    """Return how a node transposes or reshapes a constant, if that is what it does.
+
+    Args:
+        node: the node.
+        held: the constant.
+        inputs: all that it takes.
+    """
     shape = held.shape
     if node.op == "Transpose":
         return Step(TRANSPOSE, tuple(node.ints("perm", tuple(reversed(range(len(shape)))))))

@@ -27,6 +27,9 @@ from zoo.weights.verification.bounds import Work, bounds_for
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
 
+TRIED = 3
+"""How many samples a file takes that takes any number of them: two, and the first one once more."""
+
 _LOOSEST = 0.1
 """A model that rounds so much that more than this would do proves nothing by agreeing."""
 
@@ -96,7 +99,7 @@ def observe(
     weights = _held_bytes(given, end.graph)
     kinds = probes(port.channels, port.size, None, seed_of(path, given, end.graph), batches=(1,))
     both = torch.cat([kinds["random"][0], kinds["images"][0]])
-    count = port.shape[0] if port.shape and port.shape[0] is not None else len(both) + 1  # the first one once more
+    count = port.shape[0] if port.shape and port.shape[0] is not None else TRIED
     batch = both.repeat(-(-count // len(both)), *[1] * (both.dim() - 1))[:count]
     batches = [batch] if count > 1 else [both[:1], both[1:]]
     names = [end.graph.outputs[index] for index in which]
