@@ -158,6 +158,8 @@ def test_graphs_of_others_are_told_and_taken_too(theirs: nn.Module, here: Path) 
     assert "onnxruntime on the file and the model agree" in done.output
     report = zoo.convert("whole.onnx", "b.safetensors", spec="resnet18", without="head")
     assert report.left_out == ("head.fc.weight", "head.fc.bias")
+    with pytest.raises(AlignmentError, match=r"with the change \(head linear → none\) it is no graph of this model"):
+        zoo.convert("whole.onnx", "c.safetensors", spec="resnet34", without="head")
     for file in ("a.safetensors", "b.safetensors"):
         with torch.no_grad():
             (vector,) = zoo.load(file)(image)

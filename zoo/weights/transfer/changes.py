@@ -133,6 +133,8 @@ def _is_component(name: Any) -> bool:
 def _told(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return in words what changed in a part."""
     old, new = (spec.get(kind) or {} for spec in (before, after))
+    if before and kind in kinds.PARTS and bool(old) != bool(new):
+        return f"{kind} {old.get('type', 'none')} → {new.get('type', 'none')}"
     keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     plain = [key for key in keys if not any(isinstance(each.get(key), Mapping) for each in (old, new))]
     if not before or not plain:
