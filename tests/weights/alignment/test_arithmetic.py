@@ -7,7 +7,7 @@ import torch
 
 from zoo.weights.alignment.constants import MAX_GATHERED, Computed, folded
 from zoo.weights.alignment.graph import Constant, Node
-from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.layers import RESHAPE, Held, Step
 
 
 def few(*numbers: int | list[int]) -> list[Held]:
@@ -129,6 +129,11 @@ def test_a_few_weights_that_are_joined_are_one() -> None:
     assert made.parts == tuple(parts)
     for others in ([made, table(2, 1)], [table(2, 1), table(3, 1)], [table(2, 1), table(2)], [table(1)] * 17):
         assert isinstance(folded(node, others, {}), Computed)
+    turned = table(2, 1).then(*[Step(RESHAPE, (2, 1))] * 40)
+    assert isinstance(folded(node, [turned, table(2, 1)], {}), Held)
+    assert isinstance(folded(node, [turned, turned], {}), Computed)
+    read = folded(Node("", "Gather", "", (), ("y",)), [table(2, 1), index(2)], {})
+    assert isinstance(folded(node, [read, table(2, 1)], {}), Computed)
     vast = Held(Constant("v", (2, MAX_GATHERED), None))
     assert isinstance(folded(node, [vast, table(2, 1)], {}), Computed)
 

@@ -126,9 +126,11 @@ def _shaped(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None
 
 def _joined(node: Node, inputs: Sequence[Held | Computed | None]) -> Held | None:
     """Return what a graph joins of a few weights, as the biases of queries, keys and values."""
-    parts = tuple(each for each in inputs if isinstance(each, Held) and each.constant.floating and not each.parts)
+    parts = tuple(each for each in inputs if isinstance(each, Held) and each.constant.floating)
     if node.op != "Concat" or not 1 < len(parts) <= MAX_PARTS or len(parts) < len(inputs):
         return None
+    if any(each.parts or each.index is not None for each in parts) or sum(len(p.steps) for p in parts) > MAX_TURNS:
+        return None  # each time that they are looked at they are made anew
     first, *others = (part.shape for part in parts)
     axis = int(node.number("axis", 0))
     if not -len(first) <= axis < len(first):
