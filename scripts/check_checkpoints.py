@@ -12,6 +12,8 @@ import tempfile
 import textwrap
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,9 +43,11 @@ A checkpoint that timm or torchvision saved comes into `timm:…` and `torchvisi
 `scripts/check_checkpoints.py`, which makes the smallest model of each family with random weights, saves its state dict
 and loads it.
 
-**whole**: with the neck `gap` and the head `linear` every tensor of the file has its place, outputs are the library's
-to the last bit, and `zoo convert --to-keymap` gives a file that the library loads with `strict=True`. **backbone**:
-every tensor of the backbone comes from the file; what is behind it there is left out, and told.
+**whole**: with the head `linear` every tensor of the file has its place, outputs are the library's to the last bit, and
+`zoo convert --to-keymap` gives a file that the library loads with `strict=True`. **with** says what comes before that
+head: the maps of the backbone and the neck `gap`, or the backbone with `"pooled": true`, which gives the vector that
+the library's own classifier takes. **backbone**: every tensor of the backbone comes from the file; what is behind it
+there is left out, and told.
 """
 
 
@@ -56,7 +60,8 @@ class Row:
     models: int
     name: str
     outcome: str
-    tensors: str = ""
+    before: str = "–"
+    tensors: str = "–"
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -110,26 +115,20 @@ def smallest(library: str, names: list[str]) -> tuple[str, float]:
     return best, least
 
 
-def brought(library: str, name: str, folder: Path) -> tuple[str, str]:
-    """Bring a checkpoint home, and tell how far: the outcome, and how many of its tensors have a place."""
+def brought(library: str, name: str, folder: Path) -> tuple[str, str, str]:
+    """Bring a checkpoint home, and tell how far: the outcome, with what, and how many of its tensors have a place."""
     torch.manual_seed(0)
     theirs = randomised(made(library, name))
     state = theirs.state_dict()
     path = folder / "theirs.pth"
     torch.save(state, path)
     channels, size, _ = PROVIDERS[library].made_for(name)
-    trunk = {"input": {"channels": channels, "size": list(size)}, "backbone": f"{library}:{name}"}
-    classifier = [tensor for key, tensor in state.items() if tensor.dim() == 2]
-    head = {"type": "linear", "num_classes": len(classifier[-1]) if classifier else 1000}
-    try:
-        model = zoo.load(path, spec={**trunk, "neck": "gap", "head": head})
-    except ZooError:
-        model = zoo.load(path, spec=trunk)
+    before, model = loaded(path, state, f"{library}:{name}", (channels, *size))
     assert model.migration is not None
     assert model.migration.renaming is not None
     tensors = f"{model.migration.renaming.renamed} of {len(state)}"
     if model.head is None:
-        return "backbone", tensors
+        return "backbone", before, tensors
     image = torch.rand(1, channels, *size)
     with torch.no_grad():
         ours, expected = model(image), theirs(image)
@@ -144,8 +143,37 @@ def brought(library: str, name: str, folder: Path) -> tuple[str, str]:
         except (RuntimeError, ValueError) as error:  # mnasnet asks for a version that only its own state dicts carry
             failed = failed or textwrap.shorten(str(error), 120, placeholder=" …")
         else:
-            return "whole", tensors
-    return f"whole, one way: {failed}", tensors
+            return "whole", before, tensors
+    return f"whole, one way: {failed}", before, tensors
+
+
+def loaded(path: Path, state: Mapping[str, torch.Tensor], name: str, shape: Sequence[int]) -> tuple[str, zoo.Model]:
+    """Load a checkpoint into the model that takes most of it, and tell what is before its head.
+
+    Raises:
+        ZooError: not even the backbone takes it.
+    """
+    classifier = [tensor for tensor in state.values() if tensor.dim() == 2]
+    head = {"type": "linear", "num_classes": len(classifier[-1]) if classifier else 1000}
+    given = {"input": {"channels": shape[0], "size": list(shape[1:])}}
+    maps, pooled = {**given, "backbone": name}, {**given, "backbone": {"type": name, "pooled": True}}
+    ways = [
+        ("`gap`", {**maps, "neck": "gap", "head": head}),
+        ("`pooled`", {**pooled, "head": head}),
+        ("`pooled`", {**pooled, "head": {**head, "bias": False}}),
+    ]
+    for before, spec in ways:
+        with suppress(ZooError):
+            return before, zoo.load(path, spec=spec)
+    trunks = []
+    for before, spec in (("maps", maps), ("`pooled`", pooled)):
+        try:
+            trunks.append((before, zoo.load(path, spec=spec)))
+        except ZooError as error:
+            refused = error
+    if not trunks:
+        raise refused
+    return max(trunks, key=lambda each: len(each[1].state_dict()))
 
 
 def rows(library: str) -> list[Row]:
@@ -181,11 +209,11 @@ def page(found: list[Row]) -> str:
         told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
         lines += [f"## {library} {version(library)}", "", f"Of {len(own)} families: {told}.", ""]
         lines += [
-            "| family | models | tried | comes home | tensors |",
-            "| --- | ---: | --- | --- | ---: |",
+            "| family | models | tried | comes home | with | tensors |",
+            "| --- | ---: | --- | --- | --- | ---: |",
         ]
         lines += [
-            f"| {row.family} | {row.models} | `{row.name}` | {row.outcome} | {row.tensors or '–'} |"
+            f"| {row.family} | {row.models} | `{row.name}` | {row.outcome} | {row.before} | {row.tensors} |"
             for row in sorted(own, key=lambda row: row.family)
         ]
         lines.append("")

@@ -38,13 +38,17 @@ INTRODUCTION = """\
 
 `timm:resnet50d` and `torchvision:regnet_y_400mf` are backbones in any spec: every model of timm that gives maps through
 its `features_only`, and every classification model of torchvision whose traced graph has maps.
-`zoo list backbones "timm:*"` lists their names, and `out_indices` picks among their maps. Weights of theirs are
-downloaded only where a spec says `"pretrained": true`.
+`zoo list backbones "timm:*"` lists their names, and `out_indices` picks among their maps. With `"pooled": true` a model
+gives one vector instead, that which its own classifier takes, so that the head `linear` is that classifier:
+`{"backbone": {"type": "torchvision:vit_b_16", "pooled": true}, "head": {"type": "linear", "num_classes": 10}}`; a
+model of torchvision that has no maps has that vector. Weights of theirs are downloaded only where a spec says
+`"pretrained": true`.
 
-This page is written by `scripts/check_providers.py`, which builds each model without its classifier on the meta device,
-where shapes are true and no number is computed. It compares channels with what the library declares, and strides with
-how the maps grow from one size of input to a larger one. A model that reads numbers on its way cannot be measured so,
-and is refused.
+This page is written by `scripts/check_providers.py`, which builds each model for its maps on the meta device, where
+shapes are true and no number is computed. It compares channels with what the library declares, and strides with how the
+maps grow from one size of input to a larger one. A model that reads numbers on its way cannot be measured so, and is
+refused. Which models have a vector that makes checkpoints whole stands in
+[the page of checkpoints](checkpoints.md), family by family.
 """
 
 

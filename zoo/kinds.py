@@ -70,7 +70,8 @@ class Namespace(Protocol):
 
     One whose checkpoints are to come home by the library's own names has besides a method ``whole(kind, name)``. It
     returns the library's model as its checkpoints have it, classifier included, on the default device, in each form
-    that they come in: with a classifier, and without.
+    that they come in: with a classifier, and without. Where that takes other inputs than three channels of 224×224, a
+    method ``made_for(kind, name)`` tells which, ``(channels, *size)``.
 
     Attributes:
         distribution: the installed distribution that the models come from, for the lock.

@@ -174,7 +174,12 @@ def test_a_model_with_weights_takes_grey_and_learns(name: str, build: Callable[.
 
 def test_the_model_of_the_tour_trains() -> None:
     model = zoo.build({"backbone": "timm:resnet18", "neck": "gap", "head": {"type": "linear", "num_classes": 3}})
-    assert model.spec["backbone"] == {"type": "timm:resnet18", "out_indices": None, "pretrained": False}
+    assert model.spec["backbone"] == {
+        "type": "timm:resnet18",
+        "out_indices": None,
+        "pretrained": False,
+        "pooled": False,
+    }
     assert model.lock == {"timm": version("timm"), "zoo-torch": version("zoo-torch")}
     assert [f.size for f in zoo.build({"backbone": "timm:resnet18"}).features] == [None] * 5
     before = [p.detach().clone() for p in model.parameters()]

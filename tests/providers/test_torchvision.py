@@ -102,7 +102,12 @@ def test_the_maps_of_a_resnet_are_the_ends_of_its_stages() -> None:
         ("layer4.2.relu_2", "2048×7×7", 32),
     ]
     assert model.lock == {"torchvision": version("torchvision"), "zoo-torch": version("zoo-torch")}
-    assert model.spec["backbone"] == {"type": "torchvision:resnet50", "out_indices": None, "pretrained": False}
+    assert model.spec["backbone"] == {
+        "type": "torchvision:resnet50",
+        "out_indices": None,
+        "pretrained": False,
+        "pooled": False,
+    }
 
 
 def test_it_gives_the_numbers_that_torchvision_gives() -> None:

@@ -22,16 +22,17 @@ Measure = Callable[[int, tuple[int, ...]], tuple[Feature, ...]]
 
 
 class Extractor(nn.Module):
-    """The network of another library, which gives maps, as a backbone.
+    """The network of another library, which gives maps or a vector, as a backbone.
 
     Args:
-        network: takes the input and returns the maps, one for each of ``features``, as a list, tuple or dict.
+        network: takes the input and returns the maps, one for each of ``features``, as a list, tuple or dict; or one
+            tensor.
         features: what comes out.
         channels_last: for each map, whether the network gives it as ``(N, H, W, C)``; it is turned then.
         where: the network in messages, ``"timm:resnet50d"``.
 
     Shape:
-        ``(N, C, H, W)`` → one map ``(N, channels, H', W')`` for each of ``features``.
+        ``(N, C, H, W)`` → one map ``(N, channels, H', W')``, or a vector ``(N, channels)``, for each of ``features``.
 
     Raises:
         ShapeError: (when called) the network does not take an input of this shape.
@@ -74,6 +75,8 @@ class Extractor(nn.Module):
     def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the maps for an input; what the network raises comes as it is."""
         given = self.network(x)
+        if isinstance(given, torch.Tensor):
+            given = (given,)
         maps = given.values() if isinstance(given, dict) else given
         return tuple(m.permute(0, 3, 1, 2) if last else m for m, last in zip(maps, self._channels_last, strict=True))
 
@@ -104,6 +107,54 @@ def shapes(extractor: Callable[[torch.Tensor], Any], channels: int, size: tuple[
         if 0 in shape:
             raise ValueError(f"map {number} would be empty, {shape}: the input is too small")
     return found
+
+
+def pooled(network: nn.Module, channels: int, size: tuple[int, ...], where: str) -> tuple[Feature]:
+    """Return the feature of a network on the meta device that gives one vector.
+
+    Raises:
+        RuntimeError: (or another of ``FAULTS``) the network does not take such an input.
+        ValueError: it gives something else.
+    """
+    with torch.no_grad(), torch.device("meta"):
+        given = network(torch.empty(1, channels, *size))
+    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else None
+    if shape is None or len(shape) != 2 or shape[0] != 1:
+        raise ValueError(f"before its classifier {where} has {shape or type(given).__name__}, no vector (N, C)")
+    return (Feature("pooled", shape[1], stride=None, size=()),)
+
+
+def vector_extractor(
+    where: str,
+    measure: Measure,
+    make: Callable[[tuple[int, ...]], nn.Module],
+    in_channels: int,
+    in_size: tuple[int, ...] | None,
+    usual: tuple[int, tuple[int, ...]],
+    out_indices: tuple[int, ...] | None,
+) -> Extractor:
+    """Return a network that gives one vector as a backbone.
+
+    Args:
+        where: the network in messages, ``"timm:resnet50d"``.
+        measure: what to call for its feature.
+        make: makes it for a spatial size.
+        in_channels: channels of the input.
+        in_size: spatial size of the input, where it is known.
+        usual: channels and size that its library made it for.
+        out_indices: has to be None.
+
+    Raises:
+        PartError: the network cannot be a backbone, whatever the input.
+        ShapeError: it does not take this size, or that many channels; or ``out_indices`` are stated.
+    """
+    if out_indices is not None:
+        raise ShapeError(
+            f"out_indices={list(out_indices)} with pooled", f"one of the two: pooled gives the one vector of {where}"
+        )
+    size = plane(in_size, where) or usual[1]
+    features = measured(where, measure, in_channels, size, usual)
+    return Extractor(make(size), features, [False], where)
 
 
 def measured(

@@ -39,10 +39,23 @@ class _Timm:
         return _backbone(name)
 
     def whole(self, kind: str, name: str) -> Sequence[nn.Module]:
-        """Return timm's own model with its classifier, and without."""
+        """Return timm's own model with its classifier, and without.
+
+        One that has none by itself may be trained with one nevertheless.
+        """
         import timm
 
-        return [timm.create_model(name, pretrained=False), timm.create_model(name, pretrained=False, num_classes=0)]
+        usual: Any = timm.create_model(name, pretrained=False)
+        others = (0,) if getattr(usual, "num_classes", 0) else (1000, 0)
+        return [
+            *([usual] if len(others) == 1 else []),
+            *(timm.create_model(name, pretrained=False, num_classes=count) for count in others),
+        ]
+
+    def made_for(self, kind: str, name: str) -> Sequence[int]:
+        """Return the channels and the size of the input that one of them was made for."""
+        channels, size, _ = made_for(name)
+        return channels, *size
 
 
 TIMM = _Timm()
@@ -56,8 +69,9 @@ def _backbone(name: str) -> Callable[..., nn.Module]:
         initialise: bool = True,
         out_indices: tuple[int, ...] | None = None,
         pretrained: bool = False,
+        pooled: bool = False,
     ) -> Any:
-        """Build a model of timm without its classifier; it gives maps.
+        """Build a model of timm without its classifier; it gives maps, or the vector that the classifier takes.
 
         Source: https://github.com/huggingface/pytorch-image-models; the paper of each model stands in its file there.
         A model whose size is fixed is built for ``in_size``, or for the size that it was trained on.
@@ -68,14 +82,18 @@ def _backbone(name: str) -> Callable[..., nn.Module]:
             initialise: False leaves the weights of timm aside, for others are about to come.
             out_indices: which of its maps to give, counted from 0 at the shallowest; None gives all.
             pretrained: start from timm's weights, downloaded if they are not in its cache.
+            pooled: give one vector instead of maps, pooled as timm does it, norms and layers after that included: what
+                ``timm.create_model(name, num_classes=0)`` gives. The ``linear`` head is then timm's classifier.
 
         Shape:
-            ``(N, in_channels, H, W)`` → one map for each of ``out_indices``, channels first.
+            ``(N, in_channels, H, W)`` → one map for each of ``out_indices``, channels first; ``(N, C)`` if ``pooled``.
 
         Raises:
             PartError: the model gives no maps, or has no weights, or they cannot be had.
             ShapeError: it does not take such an input, or has no such maps.
         """
+        if pooled:
+            return _build_pooled(name, in_channels, in_size, initialise, out_indices, pretrained)
         return _build(name, in_channels, in_size, initialise, out_indices, pretrained)
 
     build.__qualname__ = build.__name__ = name
@@ -92,8 +110,6 @@ def _build(
 ) -> nn.Module:
     from dataclasses import replace
 
-    import torch
-
     from zoo.layers.extractor import Extractor, chosen, measured, plane
 
     where = f"timm:{name}"
@@ -105,27 +121,61 @@ def _build(
     if in_size is None and not fixed:
         levels = tuple(replace(level, size=None) for level in levels)
     indices = chosen(out_indices, levels, where)
-    if pretrained:
-        _require_weights(name)
-    taps = tuple(_taps(name)[i] for i in indices)
-    download = pretrained and initialise and torch.get_default_device().type != "meta"
-    network = (_create_with_weights if download else _create)(name, in_channels, size, taps)
+    network = _network(name, in_channels, size, tuple(_taps(name)[i] for i in indices), pretrained, initialise)
     return Extractor(network, tuple(levels[i] for i in indices), [_channels_last(network)] * len(indices), where)
 
 
-def _create(
-    name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...], pretrained: bool = False
+def _build_pooled(
+    name: str,
+    in_channels: int,
+    in_size: tuple[int, ...] | None,
+    initialise: bool,
+    out_indices: tuple[int, ...] | None,
+    pretrained: bool,
 ) -> nn.Module:
+    from zoo.layers.extractor import vector_extractor
+
+    return vector_extractor(
+        f"timm:{name}",
+        lambda channels, size: measure_pooled(name, channels, size),
+        lambda size: _network(name, in_channels, size, None, pretrained, initialise),
+        in_channels,
+        in_size,
+        made_for(name)[:2],
+        out_indices,
+    )
+
+
+def _network(
+    name: str,
+    in_channels: int,
+    size: tuple[int, ...],
+    taps: tuple[int, ...] | None,
+    pretrained: bool,
+    initialise: bool,
+) -> nn.Module:
+    """Return a model with its weights if they are asked for, and no others are about to come."""
+    import torch
+
+    if pretrained:
+        _require_weights(name)
+    download = pretrained and initialise and torch.get_default_device().type != "meta"
+    return (_create_with_weights if download else _create)(name, in_channels, size, taps)
+
+
+def _create(
+    name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...] | None, pretrained: bool = False
+) -> nn.Module:
+    """Return a model of timm that gives some of its maps, or its vector if ``taps`` is None."""
     import timm
 
     options: dict[str, Any] = {"img_size": size} if made_for(name)[2] else {}
-    network: nn.Module = timm.create_model(
-        name, pretrained=pretrained, features_only=True, out_indices=taps, in_chans=in_channels, **options
-    )
+    options |= {"num_classes": 0} if taps is None else {"features_only": True, "out_indices": taps}
+    network: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, **options)
     return network
 
 
-def _create_with_weights(name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...]) -> nn.Module:
+def _create_with_weights(name: str, in_channels: int, size: tuple[int, ...], taps: tuple[int, ...] | None) -> nn.Module:
     try:
         return _create(name, in_channels, size, taps, pretrained=True)
     except (OSError, RuntimeError, ValueError, LookupError) as cause:
@@ -203,6 +253,23 @@ def measure(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature
         Feature(name, shape[1], stride, shape[2:])
         for name, stride, shape in zip(names, declared.reduction(), found, strict=True)
     )
+
+
+@lru_cache(maxsize=256)
+def measure_pooled(name: str, in_channels: int, size: tuple[int, ...]) -> tuple[Feature]:
+    """Return the vector of a model, from a run on the meta device.
+
+    Raises:
+        RuntimeError: (or another of ``FAULTS``) the model does not take such an input.
+        ValueError: it gives no vector.
+    """
+    import torch
+
+    from zoo.layers.extractor import pooled
+
+    with torch.device("meta"):
+        network = _create(name, in_channels, size, None).eval()
+    return pooled(network, in_channels, size, f"timm:{name}")
 
 
 def family(name: str) -> str:

@@ -1,4 +1,4 @@
-"""torchvision: the classification models of torchvision as backbones, through its ``feature_extraction``."""
+"""torchvision: the classification models of torchvision as backbones, for their maps or for their vector."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UnknownNameError
-from zoo.providers.torchvision import maps
+from zoo.providers.torchvision import maps, vectors
 from zoo.providers.torchvision.models import TWO_STARTS, family, fresh, made_for
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def _backbone(name: str) -> Callable[..., nn.Module]:
         initialise: bool = True,
         out_indices: tuple[int, ...] | None = None,
         pretrained: bool = False,
+        pooled: bool = False,
     ) -> Any:
-        """Build a model of torchvision without its classifier; it gives one map for each stride.
+        """Build a model of torchvision without its classifier; it gives one map for each stride, or a vector.
 
         Source: https://github.com/pytorch/vision; the paper of each model stands in its file there. The map of a
         stride is the last one that the model computes at it, in inference as in training, dropout left out. An input
@@ -68,14 +69,18 @@ def _backbone(name: str) -> Callable[..., nn.Module]:
             initialise: False leaves the weights of torchvision aside, for others are about to come.
             out_indices: which of its maps to give, counted from 0 at the shallowest; None gives all.
             pretrained: start from torchvision's default weights, downloaded if they are not in its cache.
+            pooled: give one vector instead of maps: what the last layer of torchvision's classifier takes, those before
+                that included. The ``linear`` head is then that last layer.
 
         Shape:
-            ``(N, in_channels, H, W)`` → one map for each of ``out_indices``, channels first.
+            ``(N, in_channels, H, W)`` → one map for each of ``out_indices``, channels first; ``(N, C)`` if ``pooled``.
 
         Raises:
             PartError: the model gives no maps, or its weights cannot be had.
             ShapeError: it does not take such an input, or has no such maps.
         """
+        if pooled:
+            return vectors.build(name, in_channels, in_size, initialise, out_indices, pretrained)
         return maps.build(name, in_channels, in_size, initialise, out_indices, pretrained)
 
     build.__qualname__ = build.__name__ = name

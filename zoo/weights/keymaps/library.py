@@ -22,7 +22,7 @@ from zoo.weights.keymaps.table import Table
 
 _DEEPEST = 3  # modules that a backbone may have around the network of its library
 
-_USUAL = (224, 224)
+_USUAL = (3, 224, 224)
 _USUAL_CLASSES = 1000
 
 _WHY = "the backbone ends before it"
@@ -109,6 +109,21 @@ class _Library:
             found = ", ".join(type(form).__name__ for form in forms) or "nothing"
             raise KeymapError(self.namespace, f"of {name} it gives {found}; expected its model in each form, a list")
         return forms
+
+    def made_for(self, name: str) -> tuple[int, ...]:
+        """Return the channels and the size that its model was made for, as far as it tells.
+
+        Raises:
+            KeymapError: it does not tell, though it has a method for it.
+        """
+        told = getattr(self.given, "made_for", None)
+        if told is None:
+            return _USUAL
+        try:
+            channels, *size = map(int, told("backbone", name.partition(":")[2]))
+        except Exception as error:  # the code of a plugin may raise anything
+            raise KeymapError(self.namespace, f"it fails to tell what {name} takes: {error}") from error
+        return channels, *size
 
 
 @lru_cache(maxsize=32)
@@ -205,19 +220,23 @@ def _classifier(
     found = {key: each for key in left for each in ours if key.rpartition(".")[2] == each.rpartition(".")[2]}
     if not left or len(found) != len(left) or sorted(found.values()) != sorted(ours):
         return {}
-    first = next((tensor.shape[1] for tensor in state.values() if tensor.dim() > 2), None)
-    stated = spec.get("input") or {}
-    shape = first or stated.get("channels") or 3, *(stated.get("size") or _USUAL)
-    other = merge(spec, {**of_classes(spec, len(state[left[-1]])), "input": {"channels": shape[0]}})
-    try:
-        model = assemble(parse(other), "cpu", initialise=False)
-    except ZooError:
-        return {}
-    expected = model.state_dict()
     names = {**renamed, **found}
-    if any(state[key].shape != expected[names[key]].shape for key in state if key in names):
-        return {}
-    return found if _computes_the_same(model.eval(), library.whole(name, "cpu")[number].eval(), names, shape) else {}
+    channels, *usual = library.made_for(name)
+    stated = (spec.get("input") or {}).get("size")
+    for size in dict.fromkeys((tuple(stated or usual), tuple(usual))):  # a model of one size is whole at another too
+        given = {"channels": channels, **({"size": list(size)} if stated else {})}
+        other = merge(spec, {**of_classes(spec, len(state[left[-1]])), "input": given})
+        try:
+            model = assemble(parse(other), "cpu", initialise=False)
+        except ZooError:
+            continue
+        expected = model.state_dict()
+        if any(state[key].shape != expected[names[key]].shape for key in state if key in names):
+            continue
+        whole = library.whole(name, "cpu")[number]
+        if _computes_the_same(model.eval(), whole.eval(), names, (channels, *size)):
+            return found
+    return {}
 
 
 def _computes_the_same(ours: nn.Module, theirs: nn.Module, names: Mapping[str, str], shape: Sequence[int]) -> bool:

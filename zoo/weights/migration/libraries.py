@@ -20,7 +20,8 @@ from zoo.errors import ZooError
 from zoo.ghost import parameters_on_meta
 from zoo.held import is_lazy
 from zoo.spec import parse
-from zoo.weights.keymaps.library import library_table
+from zoo.weights.keymaps.library import library_tables
+from zoo.weights.keymaps.rules import NoCounterpart
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
 
@@ -74,7 +75,7 @@ def in_libraries(variants: Iterable[tuple[Peeled, Given]]) -> Iterator[Theirs]:
 
 def _fitting(tried: Iterable[tuple[_Candidate, Peeled, Given]]) -> Iterator[Theirs]:
     fits = (
-        Theirs(candidate.name, changes, peeled, candidate.call(changes), candidate.spec(changes))
+        Theirs(candidate.name, changes, peeled, candidate.call(changes), candidate.spec(given, changes))
         for candidate, peeled, given in tried
         if (changes := candidate.fitting(given)) is not None
     )
@@ -132,19 +133,23 @@ class _Candidate:
         told = "".join(f", {key}={value}" for key, value in changes.items())
         return f"{self.function}({self.name.partition(':')[2]!r}{told})"
 
-    def spec(self, changes: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the spec of the model here, or of its backbone alone; None if neither takes its tensors."""
+    def spec(self, given: Given, changes: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the spec of the model here, or of its backbone alone, that takes most of a file; None if none does."""
         channels = {"input": {"channels": changes["in_chans"]}} if "in_chans" in changes else {}
-        backbone = {**channels, "backbone": self.name}
-        classes = changes.get("num_classes", self.classes) or _USUAL_CLASSES
-        whole = {**backbone, "neck": "gap", "head": {"type": "linear", "num_classes": classes}}
-        with suppress(ZooError):
-            found = library_table(parse(whole)) if not self.features and changes.get("num_classes") != 0 else None
-            patterns = [each.text for rule in found[1].rules for each in rule.patterns("ours")] if found else []
-            if any(text.startswith("head.") for text in patterns):
-                return whole
-            return backbone if library_table(parse(backbone)) is not None else None
-        return None
+        maps: dict[str, Any] = {**channels, "backbone": self.name}
+        pooled: dict[str, Any] = {**channels, "backbone": {"type": self.name, "pooled": True}}
+        head = {"type": "linear", "num_classes": changes.get("num_classes", self.classes) or _USUAL_CLASSES}
+        wholes = [{**maps, "neck": "gap", "head": head}, {**pooled, "head": head}]
+        wholes.append({**pooled, "head": {**head, "bias": False}})
+        trunks = [maps] if self.features else [maps, pooled]
+        best, most = None, 0
+        for spec in trunks if self.features or changes.get("num_classes") == 0 else wholes + trunks:
+            placed = _placed(spec, given)
+            if placed > most:
+                best, most = spec, placed
+            if placed == len(given):
+                break
+        return best
 
     def fitting(self, given: Given) -> dict[str, Any] | None:
         """Return what the model is to be made with to have these tensors, or None if it cannot be."""
@@ -156,7 +161,7 @@ class _Candidate:
             tensors = self.made(given, **changes)
         if tensors is not None and not self.last and not self.features and _is_trunk(given, tensors):
             trunk = {"num_classes": 0}
-            return trunk if self.spec(trunk) is not None else None
+            return trunk if self.spec(given, trunk) is not None else None
         if tensors is None or tensors.keys() != given.keys():
             return None
         other = [name for name, tensor in tensors.items() if given[name].shape != tensor.shape]
@@ -169,6 +174,21 @@ class _Candidate:
             changes["num_classes"] = given[other[-1]].shape[0]
         adapted = self.made(given, **changes)
         return changes if adapted is not None and same_shapes(given, adapted) else None
+
+
+def _placed(spec: Mapping[str, Any], given: Given) -> int:
+    """Return how many tensors of a file a model of some spec takes; 0 if its head gets none."""
+    most = 0
+    with suppress(ZooError):
+        parsed = parse(spec)
+        for _, table in library_tables(parsed):
+            rules = [rule for rule in table.rules if not isinstance(rule, NoCounterpart)]
+            placed = {name for name in given if any(rule.match("theirs", name) for rule in rules)}
+            behind = [rule for rule in rules if any(p.text.startswith("head.") for p in rule.patterns("ours"))]
+            fed = any(rule.match("theirs", name) for rule in behind for name in placed)
+            if fed or parsed.parts[-1].kind != "head":
+                most = max(most, len(placed))
+    return most
 
 
 def _is_trunk(given: Given, tensors: Given) -> bool:

@@ -12,10 +12,10 @@ import torch
 
 from registry import RegistryError, canonical
 from zoo import kinds
-from zoo.errors import KeymapError, SeveralFitsError, SeveralWeightsError
+from zoo.errors import KeymapError, SeveralFitsError, SeveralWeightsError, ZooError
 from zoo.messages import some
 from zoo.model import Model
-from zoo.spec import ParsedSpec
+from zoo.spec import ParsedSpec, merge, parse
 from zoo.weights.checkpoint import Checkpoint
 from zoo.weights.keymaps.library import library_tables
 from zoo.weights.keymaps.plan import Plan, apply_plan, told
@@ -25,6 +25,7 @@ from zoo.weights.migration.report import MigrationReport, Proof, Renaming, Unwra
 from zoo.weights.migration.unwrapping import Peeled, peelings
 from zoo.weights.migration.ways import STRANGE, Way, distinct, fitting
 from zoo.weights.reading import format_name
+from zoo.weights.rebuilding import Composed
 from zoo.weights.transfer.transfer import part_of
 
 _UNTOLD = (
@@ -152,11 +153,33 @@ class Comparison:
         lenient = near.lenient(expected, self.checkpoint, path) if near is not None else ""
         if near is not None and lenient and not near.lacking(expected):
             return Advice(remedy_of({}, path, lenient))
+        if whole := self._pooled():
+            return Advice(whole)
         spec, holding = self.parsed.dump(), {part_of(name) for name in expected}
         for anew in tails([kind for kind in kinds.SECTIONS if spec.get(kind)]):
             if anew[0] in holding and len(self._ways(self._tables(anew)[0], anew)) == 1:
                 return Advice(remedy_of({}, path, anew_call(anew, self.checkpoint, path)), anew)
         return Advice(remedy_of({}, path, lenient))
+
+    def _pooled(self) -> str:
+        """Return what to do if the head is the classifier of a library that the backbone can go on to, or nothing."""
+        parts = self.parsed.parts
+        if parts[0].arguments.json.get("pooled") is not False or parts[-1].kind != "head":
+            return ""
+        between = [part.kind for part in parts[1:-1]]
+        changes = {"backbone": {"pooled": True}, **dict.fromkeys(between)}
+        try:
+            other = parse(merge(self.parsed.dump(), changes))
+            model = Composed.within(other, self.checkpoint, self.path).model
+            beside = Comparison(self.checkpoint, other, model, self.path, self.keymap)
+            if not beside._ways(beside._tables()[0], ()):
+                return ""
+        except ZooError:
+            return ""
+        told = " and without ".join(("backbone.pooled=True", *between))
+        without = "".join(f", {kind}=None" for kind in between)
+        call = f"zoo.build(…, weights={str(self.path)!r}, backbone={{'pooled': True}}{without})"
+        return f"it fits with {told} in the spec: {call}"
 
 
 def _besides(expected: Mapping[str, torch.Tensor], anew: Collection[str]) -> Collection[str]:
