@@ -180,6 +180,13 @@ def _provided_stranger(backbone: str, size: int = 64) -> Stranger:
     return Stranger(lambda: zoo.build(spec), lambda: spec, size=(size, size))
 
 
+def _whole_stranger(make: Callable[[], nn.Module], backbone: str, size: int = 64) -> Stranger:
+    """Return a library's own model, classifier included, and that of which it is a file here."""
+    pooled = {"type": backbone, "pooled": True}
+    spec = {"input": {"channels": 3, "size": [size, size]}, "backbone": pooled}
+    return Stranger(make, lambda: {**spec, "head": {"type": "linear", "num_classes": 1000}}, size=(size, size))
+
+
 STRANGERS = {
     "torchvision ResNet, basic blocks": Stranger(
         lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=10),
@@ -254,6 +261,11 @@ LARGE = {
     "torchvision:convnext_tiny": _provided_stranger("torchvision:convnext_tiny"),
     "timm:vit_tiny_patch16_224": _provided_stranger("timm:vit_tiny_patch16_224", 224),
     "timm:deit_tiny_distilled_patch16_224": _provided_stranger("timm:deit_tiny_distilled_patch16_224", 224),
+    "timm vit_tiny_patch16_224": _whole_stranger(
+        lambda: timm.create_model("vit_tiny_patch16_224"), "timm:vit_tiny_patch16_224", 224
+    ),
+    "timm convnext_atto": _whole_stranger(lambda: timm.create_model("convnext_atto"), "timm:convnext_atto"),
+    "torchvision mobilenet_v3_large": _whole_stranger(_named("mobilenet_v3_large"), "torchvision:mobilenet_v3_large"),
     "timm:pvt_v2_b0": _provided_stranger("timm:pvt_v2_b0"),
     "torchvision:swin_t": _provided_stranger("torchvision:swin_t", 224),
     "timm:swin_tiny_patch4_window7_224": _provided_stranger("timm:swin_tiny_patch4_window7_224", 224),

@@ -22,11 +22,11 @@ SAMPLE = [
     ("timm:vit_tiny_patch16_224", 224),  # a token, behind a norm that its maps lack
     ("timm:convnext_atto", 64),
     ("timm:mobilenetv3_small_050", 64),  # a convolution comes before its classifier
-    ("timm:vit_small_patch14_dinov2", 518),  # made for no classes
     ("torchvision:mobilenet_v3_small", 64),
     ("torchvision:convnext_tiny", 64),
 ]
 LARGE = [
+    ("timm:vit_small_patch14_dinov2", 518),  # made for no classes
     ("torchvision:vit_b_32", 224),  # no backbone without
     ("torchvision:alexnet", 64),
     ("timm:eva02_tiny_patch14_224", 224),
