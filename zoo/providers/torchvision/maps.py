@@ -124,8 +124,8 @@ def _levels(name: str) -> tuple[_Level, ...]:
     if not levels:
         raise PartError(
             where,
-            "cannot be a backbone: it computes with tokens; no map (N, C, H, W) is there that all of it passes through; "
-            "pooled gives its vector",
+            "cannot be a backbone: it computes with tokens; no map (N, C, H, W) is there that all of it passes "
+            "through; pooled gives its vector",
         )
     return levels
 
