@@ -174,7 +174,7 @@ def test_a_transformer_of_tokens_cannot_be_a_backbone() -> None:
         zoo.build({"backbone": f"torchvision:{TOKENS}"})
     assert str(raised.value) == (
         f"torchvision:{TOKENS}: cannot be a backbone: it computes with tokens; no map (N, C, H, W) is there that all "
-        "of it passes through"
+        "of it passes through; pooled gives its vector"
     )
 
 
