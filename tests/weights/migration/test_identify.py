@@ -221,7 +221,7 @@ def test_the_models_of_libraries_are_tried_when_asked(tmp_path: Path, monkeypatc
     path = saved(torchvision.models.alexnet(num_classes=3).state_dict(), tmp_path / "b.pth")
     done = CliRunner().invoke(main, ["identify", str(path), "--libraries"])
     assert done.exit_code == 0
-    assert f"zoo.load('{path}', spec={{'backbone': 'torchvision:alexnet'}})" in done.output
+    assert f"zoo.load('{path}', spec={{'backbone': {{'type': 'torchvision:alexnet', 'pooled': True}}, " in done.output
 
 
 @pytest.mark.parametrize("classes", [0, 5, None])
@@ -245,6 +245,7 @@ def test_a_model_of_a_library_is_told_with_any_classifier_or_none(
     ("name", "lacking", "whole"),
     [
         ("torchvision:regnet_y_400mf", "none", True),  # it computes with tensors as it is made
+        ("torchvision:mobilenet_v3_small", "none", True),  # its vector is its classifier's
         ("torchvision:mobilenet_v3_small", "classifier.", False),
         ("timm:skresnet18", "none", True),
         ("timm:dla34", "none", False),  # its classifier is a convolution

@@ -20,7 +20,7 @@ from zoo.errors import ZooError
 from zoo.ghost import parameters_on_meta
 from zoo.held import is_lazy
 from zoo.spec import parse
-from zoo.weights.keymaps.library import library_tables
+from zoo.weights.keymaps.library import library_table, library_tables
 from zoo.weights.keymaps.rules import NoCounterpart
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
@@ -137,13 +137,16 @@ class _Candidate:
         """Return the spec of the model here, or of its backbone alone, that takes most of a file; None if none does."""
         channels = {"input": {"channels": changes["in_chans"]}} if "in_chans" in changes else {}
         maps: dict[str, Any] = {**channels, "backbone": self.name}
+        if self.features:
+            with suppress(ZooError):
+                return maps if library_tables(parse(maps)) else None
+            return None
         pooled: dict[str, Any] = {**channels, "backbone": {"type": self.name, "pooled": True}}
         head = {"type": "linear", "num_classes": changes.get("num_classes", self.classes) or _USUAL_CLASSES}
         wholes = [{**maps, "neck": "gap", "head": head}, {**pooled, "head": head}]
         wholes.append({**pooled, "head": {**head, "bias": False}})
-        trunks = [maps] if self.features else [maps, pooled]
         best, most = None, 0
-        for spec in trunks if self.features or changes.get("num_classes") == 0 else wholes + trunks:
+        for spec in [*(wholes if changes.get("num_classes") != 0 else []), maps, pooled]:
             placed = _placed(spec, given)
             if placed > most:
                 best, most = spec, placed
@@ -178,17 +181,16 @@ class _Candidate:
 
 def _placed(spec: Mapping[str, Any], given: Given) -> int:
     """Return how many tensors of a file a model of some spec takes; 0 if its head gets none."""
-    most = 0
     with suppress(ZooError):
         parsed = parse(spec)
-        for _, table in library_tables(parsed):
-            rules = [rule for rule in table.rules if not isinstance(rule, NoCounterpart)]
+        found = library_table(parsed)
+        if found is not None:
+            rules = [rule for rule in found[1].rules if not isinstance(rule, NoCounterpart)]
             placed = {name for name in given if any(rule.match("theirs", name) for rule in rules)}
             behind = [rule for rule in rules if any(p.text.startswith("head.") for p in rule.patterns("ours"))]
             fed = any(rule.match("theirs", name) for rule in behind for name in placed)
-            if fed or parsed.parts[-1].kind != "head":
-                most = max(most, len(placed))
-    return most
+            return len(placed) if fed or parsed.parts[-1].kind != "head" else 0
+    return 0
 
 
 def _is_trunk(given: Given, tensors: Given) -> bool:
