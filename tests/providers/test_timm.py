@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torch import nn
 
 import zoo
 from zoo import kinds
 from zoo.builder import compose
 from zoo.errors import PartError, ShapeError, UnknownNameError, ZooError
+from zoo.ghost import still
 from zoo.providers.timm import family
 
 # Name, a size that it takes, and a larger one that shows its strides (None where its size is fixed when it is built).
@@ -352,3 +354,24 @@ def test_every_error_is_one_of_zoo() -> None:
     for spec in ({"backbone": "timm:nope"}, {"backbone": {"type": "timm:resnet18", "out_indices": "all"}}):
         with pytest.raises(ZooError):
             zoo.build(spec)
+
+
+@pytest.mark.parametrize("name", ["cait_xxs24_224", "swin_tiny_patch4_window7_224", "regnety_002", "convnext_atto"])
+def test_a_constructor_that_need_not_set_values_makes_the_same(name: str) -> None:
+    with torch.device("meta"):
+        usual = timm.create_model(name).state_dict()
+        with still():
+            found = timm.create_model(name).state_dict()
+    assert list(found) == list(usual)
+    for key, tensor in usual.items():
+        assert (found[key].shape, found[key].dtype, found[key].device) == (tensor.shape, tensor.dtype, tensor.device)
+
+
+def test_values_are_set_where_there_are_any() -> None:
+    with still():
+        weight = nn.init.constant_(torch.empty(3), 2.0).mul_(2)
+        parts = torch.empty(3, device="meta").add_(torch.empty(1, device="meta"))
+    assert weight.tolist() == [4.0, 4.0, 4.0]
+    assert parts.shape == (3,)
+    with still(), pytest.raises(RuntimeError):
+        torch.empty(3, device="meta").add_(torch.empty(2, device="meta"))

@@ -169,9 +169,12 @@ def _create(
     """Return a model of timm that gives some of its maps, or its vector if ``taps`` is None."""
     import timm
 
+    from zoo.ghost import still
+
     options: dict[str, Any] = {"img_size": size} if made_for(name)[2] else {}
     options |= {"num_classes": 0} if taps is None else {"features_only": True, "out_indices": taps}
-    network: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, **options)
+    with still():
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, **options)
     return network
 
 

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo import kinds
 from zoo.builder import assemble
 from zoo.errors import KeymapError, RuleError, ZooError
+from zoo.ghost import still
 from zoo.spec import ParsedSpec, merge, of_classes, parse
 from zoo.weights.keymaps.rules import NoCounterpart, Rename, Rule
 from zoo.weights.keymaps.table import Table
@@ -101,7 +102,7 @@ class _Library:
             KeymapError: it does not give it.
         """
         try:
-            with torch.device(device):
+            with torch.device(device), still():
                 forms = list(self.given.whole("backbone", name.partition(":")[2]))
         except Exception as error:  # the code of a plugin may raise anything
             raise KeymapError(self.namespace, f"it fails to make {name}: {type(error).__name__}: {error}") from error

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from zoo.errors import ZooError
-from zoo.ghost import parameters_on_meta
+from zoo.ghost import parameters_on_meta, still
 from zoo.held import is_lazy
 from zoo.spec import parse
 from zoo.weights.keymaps.library import library_table, library_tables
@@ -120,10 +120,10 @@ class _Candidate:
             with warnings.catch_warnings(), _giving_up(given):
                 warnings.simplefilter("ignore")  # of initialisers, which do nothing here
                 try:
-                    with torch.device("meta"):
+                    with torch.device("meta"), still():
                         return self.make(**changes).state_dict()
                 except NotImplementedError:  # RegNet computes its widths with tensors, which need values
-                    with parameters_on_meta():
+                    with parameters_on_meta(), still():
                         return self.make(**changes).state_dict()
         except Exception:  # what constructors raise on the meta device, or for such numbers, is any kind of error
             return None
