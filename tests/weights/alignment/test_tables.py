@@ -152,6 +152,16 @@ def test_a_swin_comes_home_bit_for_bit(
     assert not model.migration.uncertain
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_order_of_the_nodes_does_not_matter(name: str, backbone: Register, tmp_path: Path) -> None:
+    """What asks for sizes and makes masks of them is looked at after what it takes, as a runtime does."""
+    spec = registered(backbone, name, MODELS[name])
+    exported(MODELS[name], tmp_path / "x.onnx", "legacy")
+    loaded = [zoo.load(path, spec=spec) for path in (tmp_path / "x.onnx", disguises.shuffled(tmp_path / "x.onnx"))]
+    wanted, found = (each.state_dict() for each in loaded)
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+
+
 @pytest.mark.parametrize("disguise", [disguises.anonymous, disguises.extended])
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
 def test_a_swin_for_any_batch_comes_home(

@@ -16,6 +16,7 @@ from zoo.weights.alignment.arithmetic import whole
 from zoo.weights.alignment.constants import MAX_TURNS, Computed, folded
 from zoo.weights.alignment.graph import Graph, Node
 from zoo.weights.alignment.layers import Held
+from zoo.weights.alignment.order import all_ordered
 from zoo.weights.alignment.words import padding
 
 MAX_WINDOW = 1024
@@ -71,6 +72,7 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
     left = 2 * max(elements, 1 << 16)
     for node in file.nodes:
         refuse_unknown(node, path)
+    for node in all_ordered(file, path):
         taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
         made = bool(taken) and all(name in values for name in taken if name)
         given = [values.get(name) if name else None for name in node.inputs]
@@ -100,7 +102,7 @@ def refuse_growing(file: Graph, model: Graph, path: Path) -> None:
     """
     few = set(file.constants)  # what is made of constants and of shapes
     joins = sum(_growth(node, model) for node in model.nodes)
-    for node in file.nodes:
+    for node in all_ordered(file, path):
         if node.op in ("Shape", "Size") or (node.inputs and all(name in few for name in node.inputs if name)):
             few.update(node.outputs)
         elif growth := _growth(node, file):
