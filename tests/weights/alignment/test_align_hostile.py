@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo.errors import AlignmentError, KeymapError, SizeBudgetError, TensorMismatchError, ZooError
+from zoo.weights.alignment import canonical
 from zoo.weights.alignment.layers import Held
 from zoo.weights.alignment.proof import Observed, seed_of
 from zoo.weights.alignment.reading import read_graph
@@ -189,6 +190,39 @@ def test_a_norm_that_does_nothing_is_looked_at_once_for_all_that_take_it(
     with pytest.raises(AlignmentError):
         zoo.load(written(nodes, held, tmp_path / "x.onnx"), spec=spec(4))
     assert seen.count("s") == seen.count("t") == 1
+
+
+def test_a_single_entry_of_a_large_table_is_no_number_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look would lay out the whole table anew, and thousands of nodes may take the entry."""
+    seen = []
+    values = Held.values
+    monkeypatch.setattr(Held, "values", lambda held: (seen.append(held.constant.name), values(held))[1])
+    entry = [
+        node("Transpose", ["table"], ["t"]),
+        node("Reshape", ["t", "flat"], ["r"]),
+        node("Gather", ["r", "zero"], ["entry"]),
+    ]
+    held = {"table": np.ones((3, 100), "float32"), "flat": np.array([-1]), "zero": np.array([0])}
+    path = written(two_layers(chain("Mul", "entry", count=50), "q50", before=entry), weights() | held, tmp_path / "x")
+    canonical.canonical(read_graph(path, read_onnx(path, mapped=False).state_dict(), mapped=False), path)
+    assert "table" not in seen
+
+
+def test_what_a_graph_holds_for_each_sample_is_compared_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node may take it the other way round, so that there are as many to compare as nodes."""
+    seen = []
+    values = Held.values
+    monkeypatch.setattr(Held, "values", lambda held: (seen.append(held.constant.name), values(held))[1])
+    monkeypatch.setattr(canonical, "_MOST_COMPARED_IN_ALL", 100)
+    nodes = two_layers(chain("Sub", "each", count=50), "q50")
+    held = weights() | {"each": np.ones((2, 20), "float32")}
+    path = written(nodes, held, tmp_path / "x.onnx", batch=2)
+    canonical.canonical(read_graph(path, read_onnx(path, mapped=False).state_dict(), mapped=False), path)
+    assert seen.count("each") == 2 * 2  # the first sample and all, twice of forty numbers
 
 
 def test_sizes_that_come_of_one_chain_of_numbers_are_computed_once(tmp_path: Path) -> None:

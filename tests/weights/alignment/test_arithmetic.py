@@ -112,6 +112,13 @@ def test_what_would_be_large_or_makes_no_sense_is_not_read(of: Held, at: Held, a
     assert isinstance(folded(Node("", "Gather", "", (), ("y",), {"axis": axis}), [of, at], {}), Computed)
 
 
+def test_a_constant_gets_no_more_axes_than_a_tensor_can_have() -> None:
+    """Else each of thousands of nodes might work through hundreds of thousands of axes."""
+    for count, kind in ((62, Held), (63, Computed)):
+        node = Node("", "Unsqueeze", "", (), ("y",), {"axes": tuple(range(count))})
+        assert isinstance(folded(node, [table(2, 2)], {}), kind)
+
+
 def test_what_was_read_is_not_read_again() -> None:
     """Each time might make more of it."""
     node = Node("", "Gather", "", (), ("y",), {"axis": 0})

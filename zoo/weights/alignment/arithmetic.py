@@ -13,8 +13,8 @@ _SMALL = 64
 
 
 def small(held: object) -> tuple[float, ...] | None:
-    """Return the numbers of a constant that has only a few."""
-    if not isinstance(held, Held) or held.count > _SMALL or held.constant.values is None:
+    """Return the numbers of a constant that has only a few, and is not read out of a table, which may have many."""
+    if not isinstance(held, Held) or held.count > _SMALL or held.constant.values is None or held.index is not None:
         return None
     return tuple(held.values().reshape(-1).tolist())
 

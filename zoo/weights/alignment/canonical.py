@@ -31,7 +31,7 @@ _PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 _WITHOUT_WEIGHTS = {"Resize", "Upsample", "Pad", "Clip", "Slice", "Gather", "Split", "Tile", "TopK", "Dropout"}
 _MAX_LETTERS = 1 << 24  # of all trails together: words that go into words may double each time
 _MOST_NUMBERS = 64  # on one way: each value remembers those before it
-_MOST_COMPARED = 1 << 24
+_MOST_COMPARED, _MOST_COMPARED_IN_ALL = 1 << 24, 1 << 28  # numbers of one constant, and of all that nodes take
 _MOST_CHANNELS = 1 << 16  # a graph may fill a constant with any number of ones without holding them
 _NORM = ("scale", "shift", "mean", "var")
 _NORMS = {
@@ -80,6 +80,7 @@ class _Walk:
         self.uses.update(graph.outputs)
         self.takers: dict[str, set[str]] = {}  # which operators take a value
         self.letters = 0
+        self.to_compare = _MOST_COMPARED_IN_ALL
         self.nothing: dict[tuple[str, str], bool] = {}  # whether a weight in a role leaves everything as it is
         self.behind_affine: set[int] = set()  # what only multiplies, right behind a layer with weights
         for node in self.nodes:
@@ -324,8 +325,9 @@ class _Walk:
         batch = shape[0] if shape else None
         if batch is None or batch == 1 or held.shape[:1] != (batch,) or held.constant.values is None:
             return held
-        if held.index is not None or held.parts or held.count > _MOST_COMPARED:
+        if held.index is not None or held.parts or held.count > min(_MOST_COMPARED, self.to_compare):
             return held
+        self.to_compare -= held.count
         return held.then(Step(FIRST)) if bool((held.values() == held.values()[:1]).all()) else held
 
     def _numbers(self, node: Node, given: list[_Value | None]) -> tuple[Number, ...]:

@@ -11,6 +11,7 @@ import torch
 from zoo.weights.alignment.arithmetic import evaluated, places, stated, whole
 from zoo.weights.alignment.graph import Constant, Node, filling
 from zoo.weights.alignment.layers import GATHER, RESHAPE, TRANSPOSE, UNIT, Held, Step
+from zoo.weights.regions import MAX_DIMS
 
 MAX_FILLED = 1 << 31
 """How many numbers a constant may be filled with that the graph does not hold."""
@@ -228,7 +229,7 @@ def turned(node: Node, held: Held, inputs: Sequence[Held | Computed | None]) -> 
     else:
         axis = int(node.number("axis", 1))
         new = (math.prod(shape[:axis]), math.prod(shape[axis:]))
-    return Step(RESHAPE, new) if math.prod(new) == held.count else None
+    return Step(RESHAPE, new) if len(new) <= MAX_DIMS and math.prod(new) == held.count else None
 
 
 def _filled(node: Node, shape: Held, constants: dict[str, Constant]) -> Held | Computed:
