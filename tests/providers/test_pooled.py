@@ -151,6 +151,26 @@ def test_an_error_tells_of_the_vector_and_what_it_says_is_to_be_typed(tmp_path: 
         zoo.load(path, spec={**spec, "head": {"type": "cosine", "num_classes": 7}})
 
 
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_efficientnet"])  # the one has a token before all else
+@pytest.mark.parametrize("order", ["as saved", "sorted"])
+def test_an_error_tells_classes_and_channels_in_whatever_order_the_file_has_them(
+    name: str, order: str, tmp_path: Path
+) -> None:
+    theirs = made(name, num_classes=7, in_chans=1)
+    state = theirs.state_dict()
+    torch.save({key: state[key] for key in (sorted(state) if order == "sorted" else state)}, tmp_path / "run.pth")
+    spec = {"backbone": {"type": name, "pooled": True}, "head": {"type": "linear", "num_classes": 5}}
+    with pytest.raises(KeymapError) as caught:
+        zoo.load(tmp_path / "run.pth", spec=spec)
+    told, call = str(caught.value).split(" in the spec: ")
+    assert told.endswith("it fits with head.num_classes=7, input.channels=1")
+    call, identify = call.split("; ")
+    assert identify == f"zoo identify {tmp_path / 'run.pth'} --libraries prints the whole call"
+    ours, image = eval(call.replace("…", "spec"), {"zoo": zoo, "spec": spec}), torch.rand(2, 1, 160, 160)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(image), theirs(image))
+
+
 @pytest.mark.parametrize(
     ("backbone", "size", "error", "told"),
     [

@@ -266,6 +266,18 @@ def test_the_call_for_a_model_of_a_library_is_to_be_typed(
     )
 
 
+def test_a_token_before_the_first_convolution_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "_names", lambda of: ["test_vit"] if of is timm else [])
+    theirs = timm.create_model("test_vit", num_classes=5, in_chans=1).eval()
+    (fit,) = zoo.identify(saved(theirs.state_dict(), tmp_path / "a.pth"), libraries=True).fits
+    assert fit.changes == {"model": {"in_chans": 1, "num_classes": 5}}
+    ours, image = eval(fit.call, {"zoo": zoo}), torch.rand(1, 1, 160, 160)
+    with torch.no_grad():
+        assert torch.equal(ours(image), theirs(image))
+
+
 def test_a_graph_of_others_is_told_from_the_graph(tmp_path: Path) -> None:
     stranger = STRANGERS["LeNet-5 as nn.Sequential"]
     strangers.exported(stranger, "legacy", tmp_path / "x.onnx")

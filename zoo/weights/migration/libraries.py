@@ -22,6 +22,7 @@ from zoo.held import is_lazy
 from zoo.spec import parse
 from zoo.weights.keymaps.library import library_table, library_tables
 from zoo.weights.keymaps.rules import NoCounterpart
+from zoo.weights.migration.parameters import is_kernel
 from zoo.weights.migration.unwrapping import Peeled
 from zoo.weights.migration.ways import same_shapes
 
@@ -170,7 +171,7 @@ class _Candidate:
         other = [name for name, tensor in tensors.items() if given[name].shape != tensor.shape]
         if not other:
             return changes
-        first = next((name for name, tensor in tensors.items() if tensor.dim() > 2), "")
+        first = next((name for name, tensor in tensors.items() if tensor.dim() > 2 and is_kernel(name)), "")
         if first in other:
             changes["in_chans"] = given[first].shape[1]
         if other[-1] != first and given[other[-1]].dim() and not self.features:

@@ -172,7 +172,8 @@ def changes_told(near: Nearest, parsed: ParsedSpec, expected: Tensors, checkpoin
         checkpoint: what is in the file, which bounds what is composed for it.
         path: the file, for errors.
     """
-    shapes, spec = near.ours, parsed.dump()
+    made, spec = near.ours, parsed.dump()
+    shapes = {name: made[name] for name in (*expected, *made) if name in made}  # a file may have them in any order
     changes = dict(read_off(parsed, shapes) or {})
     classes = classes_of(spec, shapes, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     changes |= {part: own for part, own in classes.items() if part not in changes}
@@ -183,18 +184,20 @@ def changes_told(near: Nearest, parsed: ParsedSpec, expected: Tensors, checkpoin
     return changes if model is not None and near.fits(model.state_dict(keep_vars=True)) else {}
 
 
-def remedy_of(changes: Changes, path: Path, lenient: str = "") -> str:
+def remedy_of(changes: Changes, path: Path, lenient: str = "", *, libraries: bool = False) -> str:
     """Return what to do where a spec says something else than a file: the changes, and how to make them.
 
-    Without changes that would do it is how to load the rest, ``lenient``, and how to find out what the file is.
+    Without changes that would do it is how to load the rest, ``lenient``, and how to find out what the file is; for a
+    model of a library, ``libraries``, among those.
 
     >>> print(remedy_of({"head": {"num_classes": 5}}, Path("a.pth")))
     it fits with head.num_classes=5 in the spec: zoo.build(…, weights='a.pth', head={'num_classes': 5});
     zoo identify a.pth prints the whole call
     """
+    identify = f"zoo identify {path}{' --libraries' if libraries else ''}"
     if not changes:
-        return f"{lenient}{'; ' * bool(lenient)}zoo identify {path} tells what it can be of"
+        return f"{lenient}{'; ' * bool(lenient)}{identify} tells what it can be of"
     told = ", ".join(f"{part}.{key}={value}" for part, own in changes.items() for key, value in own.items())
     how = ", ".join(f"{part}={own!r}" for part, own in changes.items())
     call = f"zoo.build(…, weights={str(path)!r}, {how})"
-    return f"it fits with {told} in the spec: {call}; zoo identify {path} prints the whole call"
+    return f"it fits with {told} in the spec: {call}; {identify} prints the whole call"

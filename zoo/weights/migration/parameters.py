@@ -33,10 +33,16 @@ def read_off(parsed: ParsedSpec, shapes: Shapes) -> dict[str, dict[str, Any]] | 
         stated = part.dump()
         if other := {key: value for key, value in found.items() if key in stated and stated[key] != value}:
             changes[part.kind] = other
-    first = next((s for name, s in shapes.items() if name.startswith("backbone.") and len(s) > 2), None)
+    kernels = (s for name, s in shapes.items() if len(s) > 2 and name.startswith("backbone.") and is_kernel(name))
+    first = next(kernels, None)
     if first is not None and first[1] != parsed.dump()["input"]["channels"]:
         changes["input"] = {"channels": first[1]}
     return changes
+
+
+def is_kernel(name: str) -> bool:
+    """Tell whether a tensor with three axes or more is that of a convolution, not a token or an embedding of places."""
+    return name.rpartition(".")[2] == "weight"
 
 
 def classes_of(spec: Mapping[str, Any], shapes: Shapes, expected: Shapes) -> dict[str, dict[str, Any]]:

@@ -149,17 +149,20 @@ class Comparison:
         path, expected = self.path, self._expected
         changes = {} if near is None else self._changes(near)
         if changes:
-            return Advice(remedy_of(changes, path))
+            return Advice(self._remedy(changes))
         lenient = near.lenient(expected, self.checkpoint, path) if near is not None else ""
         if near is not None and lenient and not near.lacking(expected):
-            return Advice(remedy_of({}, path, lenient))
+            return Advice(self._remedy({}, lenient))
         if whole := self._pooled():
             return Advice(whole)
         spec, holding = self.parsed.dump(), {part_of(name) for name in expected}
         for anew in tails([kind for kind in kinds.SECTIONS if spec.get(kind)]):
             if anew[0] in holding and len(self._ways(self._tables(anew)[0], anew)) == 1:
-                return Advice(remedy_of({}, path, anew_call(anew, self.checkpoint, path)), anew)
-        return Advice(remedy_of({}, path, lenient))
+                return Advice(self._remedy({}, anew_call(anew, self.checkpoint, path)), anew)
+        return Advice(self._remedy({}, lenient))
+
+    def _remedy(self, changes: dict[str, dict[str, Any]], lenient: str = "") -> str:
+        return remedy_of(changes, self.path, lenient, libraries=self.parsed.parts[0].entry.namespace != "")
 
     def _pooled(self) -> str:
         """Return what to do if the head is the classifier of a library that the backbone can go on to, or nothing."""
