@@ -217,6 +217,50 @@ def test_trained_weights_are_adapted_to_the_channels(channels: int, monkeypatch:
     assert torch.equal(model.backbone.network.get_parameter("layer4.1.conv2.weight"), trained.layer4[1].conv2.weight)
 
 
+@pytest.fixture(params=["googlenet", "inception_v3"])
+def of_two_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name a model that recolours its input for trained weights, of which some are there."""
+    torch.manual_seed(0)
+    there = torchvision.models.get_model(request.param, weights=None, init_weights=False, aux_logits=True).state_dict()
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *_, **__: there)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_trained_model_that_recolours_its_input_does_so_when_it_comes_back(
+    of_two_starts: str, pooled: bool, tmp_path: Path
+) -> None:
+    backbone = {"type": f"torchvision:{of_two_starts}", "pretrained": True, "pooled": pooled}
+    model = zoo.build({"backbone": backbone}).eval()
+    again = zoo.load(zoo.save(model, tmp_path / "model.pt")).eval()
+    x = torch.rand(1, 3, 107, 107)
+    with torch.no_grad():
+        assert all(map(torch.equal, again(x), model(x)))
+    assert len(model.train()(torch.rand(2, 3, 107, 107))) == len(model.features)
+
+
+def test_a_file_of_trained_weights_comes_home_with_what_they_want(of_two_starts: str, tmp_path: Path) -> None:
+    theirs = torchvision.models.get_model(of_two_starts, weights="DEFAULT").eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    backbone = {"type": f"torchvision:{of_two_starts}", "pretrained": True, "pooled": True}
+    ours = zoo.load(
+        tmp_path / "theirs.pth", spec={"backbone": backbone, "head": {"type": "linear", "num_classes": 1000}}
+    )
+    x = torch.rand(1, 3, 107, 107)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
+
+
+def test_the_one_size_of_trained_weights_is_told(no_download: list[str]) -> None:
+    spec = {
+        "input": {"size": [224, 224]},
+        "backbone": {"type": "torchvision:vit_h_14", "pretrained": True, "pooled": True},
+    }
+    with pytest.raises(ShapeError, match="found an input of 224×224; expected 518×518, the one size"):
+        zoo.build(spec)
+    assert no_download == []
+
+
 def _named(name: str, trained: nn.Module, weights: str | None, **options: object) -> nn.Module:
     assert weights in (None, "DEFAULT")
     return copy.deepcopy(trained) if weights else torchvision.models.resnet18(weights=None, **options)

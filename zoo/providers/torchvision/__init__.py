@@ -68,7 +68,8 @@ def _backbone(name: str) -> Callable[..., nn.Module]:
             in_size: spatial size of the input, where it is known.
             initialise: False leaves the weights of torchvision aside, for others are about to come.
             out_indices: which of its maps to give, counted from 0 at the shallowest; None gives all.
-            pretrained: start from torchvision's default weights, downloaded if they are not in its cache.
+            pretrained: start from torchvision's default weights, downloaded if they are not in its cache; GoogLeNet and
+                Inception then recolour what they take, as those weights want it, with weights of a file as well.
             pooled: give one vector instead of maps: what the last layer of torchvision's classifier takes, those before
                 that included. The ``linear`` head is then that last layer.
 

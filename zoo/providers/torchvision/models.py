@@ -19,6 +19,8 @@ _FIXED_SIZE: Mapping[str, tuple[str, Callable[[tuple[int, ...]], Any]]] = {
 TWO_STARTS = frozenset({"googlenet", "inception"})
 """Families that warn unless ``init_weights`` is stated, and have classifiers on the way that only training uses."""
 
+_ON_THE_WAY = frozenset({"aux1", "aux2", "AuxLogits"})
+
 
 def made_for(name: str) -> tuple[int, tuple[int, ...], bool]:
     """Return the channels and the spatial size that a model is tried on, and whether its size is fixed when built."""
@@ -64,30 +66,38 @@ def model_of(name: str, in_channels: int, size: tuple[int, ...], pretrained: boo
     import torch
 
     download = pretrained and initialise and torch.get_default_device().type != "meta"
-    model = _trained(name, size) if download else fresh(name, size, initialise=initialise)
+    model: Any = _trained(name, size) if download else fresh(name, size, initialise=initialise)
+    if pretrained and hasattr(model, "transform_input"):  # its weights want it, whether they come from here or a file
+        model.transform_input = True
     take_channels(model, in_channels, adapt=download)
     return model
 
 
 def _trained(name: str, size: tuple[int, ...]) -> nn.Module:
-    from torchvision.models import get_model
+    from torchvision.models import get_model, get_model_weights
 
     from zoo.errors import ShapeError
 
-    if made_for(name)[2] and size != (224, 224):
-        raise ShapeError(
-            f"an input of {'×'.join(str(n) for n in size)}",
-            f"224×224, the one size that torchvision's weights of {name} fit; or pretrained false",
-        )
+    if made_for(name)[2]:
+        trained_on = tuple(get_model_weights(name)["DEFAULT"].meta["min_size"])
+        if size != trained_on:
+            given, right = ("×".join(map(str, each)) for each in (size, trained_on))
+            told = f"{right}, the one size that torchvision's weights of {name} fit; or pretrained false"
+            raise ShapeError(f"an input of {given}", told)
     try:
-        model: nn.Module = get_model(name, weights="DEFAULT")
+        model: Any = get_model(name, weights="DEFAULT")
     except (OSError, RuntimeError, ValueError, LookupError) as cause:
         raise PartError(
             f"torchvision:{name}",
             f"its weights cannot be had ({type(cause).__name__}: {cause}); look at the network, or build it with "
             "pretrained false",
         ) from cause
-    return model
+    if family(name) in TWO_STARTS:  # trained weights come with the classifiers on the way
+        model.aux_logits = False
+        for each in _ON_THE_WAY & {child for child, _ in model.named_children()}:
+            setattr(model, each, None)
+    trained: nn.Module = model
+    return trained
 
 
 def take_channels(model: nn.Module, in_channels: int, *, adapt: bool = False) -> None:

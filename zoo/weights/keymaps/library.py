@@ -74,8 +74,10 @@ def library_tables(parsed: ParsedSpec) -> Sequence[tuple[str, Table]]:
 
 
 def _of_any_classes(parsed: ParsedSpec) -> dict[str, Any]:
-    """Return a spec that is the same for every number of classes, on which no name depends."""
+    """Return a spec that is the same for every number of classes, on which no name depends, and without weights."""
     spec = parsed.dump()
+    if spec["backbone"].get("pretrained") is True:  # a library's model may be made otherwise for its weights
+        spec = parse(merge(spec, {"backbone": {"pretrained": False}})).dump()
     if isinstance((spec["head"] or {}).get("num_classes"), int):
         with suppress(ZooError):  # a head of others may not take as many
             return parse(merge(spec, of_classes(spec, _USUAL_CLASSES))).dump()
