@@ -66,9 +66,10 @@ def model_of(name: str, in_channels: int, size: tuple[int, ...], pretrained: boo
     import torch
 
     download = pretrained and initialise and torch.get_default_device().type != "meta"
-    model: Any = _trained(name, size) if download else fresh(name, size, initialise=initialise)
-    if pretrained and hasattr(model, "transform_input"):  # its weights want it, whether they come from here or a file
-        model.transform_input = True
+    model = _trained(name, size) if download else fresh(name, size, initialise=initialise)
+    if pretrained and hasattr(model, "transform_input"):
+        recolouring: Any = model
+        recolouring.transform_input = True  # its weights want it, whether they come from here or from a file
     take_channels(model, in_channels, adapt=download)
     return model
 
