@@ -153,12 +153,18 @@ def vector_extractor(
             f"out_indices={list(out_indices)} with pooled", f"one of the two: pooled gives the one vector of {where}"
         )
     size = plane(in_size, where) or usual[1]
-    features = measured(where, measure, in_channels, size, usual)
+    features = measured(where, measure, in_channels, size, usual, role="give a pooled vector")
     return Extractor(make(size), features, [False], where)
 
 
 def measured(
-    where: str, measure: Measure, channels: int, size: tuple[int, ...], usual: tuple[int, tuple[int, ...]]
+    where: str,
+    measure: Measure,
+    channels: int,
+    size: tuple[int, ...],
+    usual: tuple[int, tuple[int, ...]],
+    *,
+    role: str = "be a backbone",
 ) -> tuple[Feature, ...]:
     """Measure what a network gives for an input, and say what is wrong if it does not take it.
 
@@ -168,15 +174,16 @@ def measured(
         channels: channels of the input.
         size: spatial size of the input.
         usual: channels and size that its library made it for.
+        role: what a network cannot do that is not measured whatever the input.
 
     Raises:
-        PartError: the network cannot be a backbone, whatever the input.
+        PartError: it cannot do that.
         ShapeError: it does not take this size, or that many channels.
     """
     try:
         return measure(channels, size)
     except FAULTS as cause:
-        _blame(where, measure, channels, size, usual, cause)
+        _blame(where, measure, channels, size, usual, role, cause)
 
 
 def _blame(
@@ -185,11 +192,12 @@ def _blame(
     channels: int,
     size: tuple[int, ...],
     usual: tuple[int, tuple[int, ...]],
+    role: str,
     cause: Exception,
 ) -> NoReturn:
     if (channels, size) == usual:
-        raise PartError(where, f"cannot be a backbone: {_told(cause)}") from cause
-    measured(where, measure, *usual, usual)
+        raise PartError(where, f"cannot {role}: {_told(cause)}") from cause
+    measured(where, measure, *usual, usual, role=role)
     if size != usual[1] and _works(measure, channels, usual[1]):
         raise ShapeError(
             f"an input of {_times(size)}", f"a size that {where} takes, such as {_times(usual[1])} ({_told(cause)})"
