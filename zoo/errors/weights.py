@@ -68,13 +68,15 @@ class RunawayGraphError(WeightsError):
 
     Attributes:
         reason: what onnxruntime did.
+        by: what ran it, if that was not onnxruntime.
     """
 
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+    def __init__(self, path: str | PathLike[str], reason: str, by: str = "onnxruntime") -> None:
         self.reason = reason
+        self.by = by
         super().__init__(
             path,
-            f"onnxruntime {reason}; it ran in a process of its own, and nothing else was harmed. Unless you know who "
+            f"{by} {reason}; it ran in a process of its own, and nothing else was harmed. Unless you know who "
             "wrote this file, run it nowhere else; its tensors can be read without it: zoo.load, zoo convert",
         )
 

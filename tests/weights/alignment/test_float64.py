@@ -98,3 +98,14 @@ def test_the_reference_implementation_is_held_to_its_bounds(tmp_path: Path) -> N
     x = torch.ones(1, 4, dtype=torch.float64)
     with pytest.raises(RunawayGraphError, match="wants more than 1,024 MB of memory"):
         outputs_apart(path, [x], Bounds(1 << 30, 1 << 40, 20), reference=True)
+
+
+def test_a_file_in_bfloat16_comes_home(tmp_path: Path) -> None:
+    theirs = STRANGERS["LeNet-5 as nn.Sequential"].make().eval().bfloat16()
+    x = torch.randn(2, 1, 32, 32, dtype=torch.bfloat16)
+    torch.onnx.export(theirs, (x,), tmp_path / "x.onnx", dynamo=True, verbose=False)
+    model = zoo.load(tmp_path / "x.onnx", spec="lenet")
+    assert model.migration.proofs[-1].claim.startswith(f"{REFERENCE} on the file and the model agree")
+    assert torch.equal(model.head.fc.weight, theirs[-1].weight)
+    with pytest.raises(AlignmentError, match=r"is no graph of this model|computes something else"):
+        zoo.load(tmp_path / "x.onnx", spec=strangers.spec_of("lenet", backbone={"activation": "relu"}))

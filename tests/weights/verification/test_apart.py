@@ -14,7 +14,7 @@ from runaway import endless, node, vast, written
 import zoo
 from zoo.errors import FileFormatError, RunawayGraphError
 from zoo.weights.verification import apart, onnxrun
-from zoo.weights.verification.apart import in_onnxruntime, outputs_apart
+from zoo.weights.verification.apart import in_onnx, outputs_apart
 from zoo.weights.verification.bounds import Bounds, Work, bounds_for, work_of
 from zoo.weights.verification.outputs import RunError, in_torch
 
@@ -36,7 +36,8 @@ def test_the_outputs_are_those_of_the_model(optimised: bool, tmp_path: Path) -> 
 def test_a_run_of_all_batches_is_asked_for_one_of_them_at_a_time(tmp_path: Path) -> None:
     path = written([node("Neg", ["x"], ["y"])], tmp_path / "x.onnx")
     batches = [torch.full((n, 4), float(n)).double() for n in (1, 2, 3)]
-    run = in_onnxruntime(path, batches, Work(4, 0), path.stat().st_size)
+    run, by = in_onnx(path, batches, Work(4, 0), path.stat().st_size, {torch.float32})
+    assert by == "onnxruntime"
     for batch in reversed(batches):
         assert torch.equal(run(batch)[0], -batch.float())
 

@@ -13,7 +13,7 @@ from zoo.testing.report import fail
 from zoo.testing.subject import Subject
 from zoo.testing.tensors import randomise, require_same, state_of, tensors_of
 from zoo.weights.files import load, save
-from zoo.weights.verification.apart import in_onnxruntime
+from zoo.weights.verification.apart import in_onnx
 from zoo.weights.verification.bounds import work_of
 from zoo.weights.verification.outputs import RunError, compare_outputs
 
@@ -59,13 +59,14 @@ def _round_trip(subject: Subject, suffix: str) -> None:
 def _require_same_in_onnxruntime(subject: Subject, model: Model, file: Path) -> None:
     batches = [subject.input(batch=number).double() for number in (_BATCH, _BATCH + 2)]
     try:
-        run = in_onnxruntime(file, batches, work_of(model, batches[0]), file.stat().st_size)
-        found = compare_outputs(model, {"onnxruntime": run}, {"inputs": batches}, ())
+        dtypes = {each.dtype for each in model.state_dict().values()}
+        run, by = in_onnx(file, batches, work_of(model, batches[0]), file.stat().st_size, dtypes)
+        found = compare_outputs(model, {by: run}, {"inputs": batches}, ())
     except (RunError, RunawayGraphError) as error:
         fail(f"out of an .onnx file, {error}")
     for output in found:
         if not output.holds:
             fail(
-                f"out of an .onnx file, onnxruntime gives another {output.output}: its relative error is "
+                f"out of an .onnx file, {output.run} gives another {output.output}: its relative error is "
                 f"{output.error:.1e} where {output.limit:.1e} is allowed and torch has {output.own:.1e}"
             )

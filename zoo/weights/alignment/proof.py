@@ -22,7 +22,7 @@ from zoo.weights.alignment.graph import Graph
 from zoo.weights.alignment.port import InputPort
 from zoo.weights.alignment.target import Target
 from zoo.weights.fingerprint import fingerprint_of
-from zoo.weights.verification.apart import REFERENCE, outputs_apart
+from zoo.weights.verification.apart import by_either, outputs_apart
 from zoo.weights.verification.bounds import Work, bounds_for
 from zoo.weights.verification.outputs import OutputParity, RunError, compare_outputs
 from zoo.weights.verification.probes import probes
@@ -109,21 +109,12 @@ def observe(
         within = bounds_for(work, weights, batches, reference=reference)
         return outputs_apart(path, batches, within, names=names, added=end.added, reference=reference)
 
-    by = "onnxruntime"
     try:
-        try:
-            found = run(reference=False)
-        except RunError as error:
-            # It has few operators in float64, and no convolution.
-            wide = torch.float64 in {each.dtype for each in end.graph.tensors.values()}
-            if not wide or "NOT_IMPLEMENTED" not in str(error):
-                raise
-            by = REFERENCE
-            found = run(reference=True)
+        found, by = by_either(run, {each.dtype for each in end.graph.tensors.values()})
     except RunError as error:
         raise AlignmentError(path, f"cannot be proven: {error}") from error
     except RunawayGraphError as error:
-        raise AlignmentError(path, f"cannot be proven: {by} {error.reason}") from error
+        raise AlignmentError(path, f"cannot be proven: {error.by} {error.reason}") from error
     outputs = [torch.cat(parts) if parts[0].dim() else parts[0] for parts in zip(*found, strict=True)]
     if count > len(both) and all(each.dim() and len(each) == count for each in outputs):
         _refuse_unlike(outputs, len(both), path)

@@ -6,10 +6,10 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,31 +25,69 @@ from zoo.weights.verification.process import Process, started
 MAX_SECONDS = 600
 """How long it may take, however little it is to compute: files that are worth a proof take some seconds."""
 
+ONNXRUNTIME = "onnxruntime"
 REFERENCE = "the reference implementation of onnx"
-"""What runs a file in float64 where onnxruntime cannot."""
+"""What runs a file in float64 or bfloat16, where onnxruntime cannot."""
+
+_LACKED = frozenset({torch.float64, torch.bfloat16})
+"""Precisions in which onnxruntime has few operators, and no convolution."""
+
+_LACKING = ("NOT_IMPLEMENTED", "'tensor(bfloat16)' of input parameter")
+"""How onnxruntime says that it lacks an operator in some precision."""
 
 _CRASHED = 1 << 30  # Windows ends a process that crashes with a status beyond it
 
 
-def in_onnxruntime(path: Path, batches: Sequence[torch.Tensor], work: Work, weights: int) -> Run:
-    """Return the run of an ONNX file by onnxruntime, optimised as it does by itself, in another process.
+def in_onnx(
+    path: Path, batches: Sequence[torch.Tensor], work: Work, weights: int, dtypes: Collection[torch.dtype]
+) -> tuple[Run, str]:
+    """Return the run of an ONNX file in another process, and what runs it.
 
-    It is run once, on all batches.
+    That is onnxruntime, which optimises it as it does by itself. It has no convolution in float64 nor bfloat16: a file
+    that needs what it lacks is run by the reference implementation of onnx. The file is run once, on all batches.
 
     Args:
         path: the file.
         batches: inputs, in float64; the run gives the outputs of these alone.
         work: what the model does that it is said to be.
         weights: how many bytes its weights have.
+        dtypes: the precisions of those.
 
     Raises:
-        RunError: onnxruntime does not run it.
-        RunawayGraphError: it makes onnxruntime crash, or take more than such a model can need.
+        RunError: it does not run.
+        RunawayGraphError: it makes what runs it crash, or take more than such a model can need.
     """
-    within = bounds_for(work, weights, batches, optimised=True)
-    outputs = outputs_apart(path, batches, within, optimised=True)
+
+    def run(*, reference: bool) -> list[list[torch.Tensor]]:
+        within = bounds_for(work, weights, batches, optimised=True, reference=reference)
+        return outputs_apart(path, batches, within, optimised=True, reference=reference)
+
+    outputs, by = by_either(run, dtypes)
     found = {id(batch): made for batch, made in zip(batches, outputs, strict=True)}
-    return lambda batch: found[id(batch)]
+    return (lambda batch: found[id(batch)]), by
+
+
+class _Runs(Protocol):
+    def __call__(self, *, reference: bool) -> list[list[torch.Tensor]]: ...
+
+
+def by_either(run: _Runs, dtypes: Collection[torch.dtype]) -> tuple[list[list[torch.Tensor]], str]:
+    """Return what a file gives by onnxruntime or, where that lacks operators, by the reference; and which it was.
+
+    Args:
+        run: runs it.
+        dtypes: the precisions of its weights.
+
+    Raises:
+        RunError: it is not run.
+        RunawayGraphError: it crashes, or takes too much.
+    """
+    try:
+        return run(reference=False), ONNXRUNTIME
+    except RunError as error:
+        if _LACKED.isdisjoint(dtypes) or not any(mark in str(error) for mark in _LACKING):
+            raise
+        return run(reference=True), REFERENCE
 
 
 def outputs_apart(
@@ -104,7 +142,7 @@ def outputs_apart(
         "names": list(names),
         "reference": reference,
     }
-    runner = REFERENCE if reference else "onnxruntime"
+    runner = REFERENCE if reference else ONNXRUNTIME
     longest = max(MAX_SECONDS, within.seconds)
     with ExitStack() as stack:
         try:
@@ -114,18 +152,18 @@ def outputs_apart(
         process.send(json.dumps(request).encode() + b"\n", graph, *(each.data for each in arrays))
         told = json.loads(process.line() or "{}")
         if "runaway" in told:
-            raise RunawayGraphError(path, told["runaway"])
+            raise RunawayGraphError(path, told["runaway"], runner)
         if "error" in told:
             raise RunError(f"{runner} does not run {path}: {told['error']}")
-        outputs = [_read(process, np.dtype(name), shape) for name, shape in _bounded(told, within.output, path)]
+        outputs = [_read(process, np.dtype(name), shape) for name, shape in _bounded(told, within.output, path, runner)]
         if not outputs or any(each is None for each in outputs):
-            raise _ended(process, path, within.seconds, longest)
+            raise _ended(process, path, within.seconds, longest, runner)
     found = [torch.from_numpy(each) for each in outputs]
     count = len(found) // len(batches)
     return [found[start : start + count] for start in range(0, len(found), count)]
 
 
-def _bounded(told: Mapping[str, Any], most: int, path: Path) -> Sequence[tuple[str, Sequence[int]]]:
+def _bounded(told: Mapping[str, Any], most: int, path: Path, runner: str) -> Sequence[tuple[str, Sequence[int]]]:
     """Return the dtypes and shapes of what a process is going to give, if it is not too much.
 
     Raises:
@@ -133,7 +171,7 @@ def _bounded(told: Mapping[str, Any], most: int, path: Path) -> Sequence[tuple[s
     """
     outputs: Sequence[tuple[str, Sequence[int]]] = told.get("outputs", ())
     if sum(np.dtype(name).itemsize * math.prod(shape) for name, shape in outputs) > most:
-        raise RunawayGraphError(path, "gives far more than the model does")
+        raise RunawayGraphError(path, "gives far more than the model does", runner)
     return outputs
 
 
@@ -144,13 +182,13 @@ def _read(process: Process, dtype: np.dtype[Any], shape: Sequence[int]) -> npt.N
     return np.frombuffer(held, dtype).reshape(shape) if len(held) == dtype.itemsize * count else None
 
 
-def _ended(process: Process, path: Path, seconds: int, longest: int) -> Exception:
+def _ended(process: Process, path: Path, seconds: int, longest: int, runner: str) -> Exception:
     """Return the error for a process that ended without an answer."""
     status, ending = process.ending()
     if process.late:
-        return RunawayGraphError(path, f"takes longer for it than {longest} s")
+        return RunawayGraphError(path, f"takes longer for it than {longest} s", runner)
     if -status == getattr(signal, "SIGXCPU", 0):
-        return RunawayGraphError(path, f"computes far longer than the model takes, more than {seconds} s")
+        return RunawayGraphError(path, f"computes far longer than the model takes, more than {seconds} s", runner)
     if status < 0 or status > _CRASHED:
-        return RunawayGraphError(path, f"crashed on it ({ending})")
-    return RunError(f"onnxruntime ended without an answer on {path}: {ending}")
+        return RunawayGraphError(path, f"crashed on it ({ending})", runner)
+    return RunError(f"{runner} ended without an answer on {path}: {ending}")
