@@ -41,6 +41,9 @@ HELD = {
     "hundred": np.array(100),
     "minus": np.array(-2),
     "halves": np.array([2, 7]),
+    "start": np.array(0.0, "float32"),
+    "end": np.array(4.0, "float32"),
+    "broken": np.array(1.5, "float32"),
 }
 
 NODES = [
@@ -70,6 +73,7 @@ NODES = [
     node("Expand", ["v", "wide"], ["y"]),
     node("ConstantOfShape", ["wide"], ["y"]),
     node("Range", ["hundred", "one", "minus"], ["y"]),
+    node("Range", ["start", "end", "n"], ["y"]),
     node("Equal", ["x", "v"], ["y"]),
     node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft", transB=1, alpha=2.0),
     node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft", transA=1),
@@ -155,11 +159,12 @@ def chain(one: NodeProto, count: int) -> list[NodeProto]:
         [node("MatMul", ["x", "v"], ["y"])],
         [node("MatMul", ["x", "w"], ["y"])],
         [node("Gather", ["x", "one"], ["y"], axis=9)],
+        [node("Range", ["start", "end", "broken"], ["y"])],
         [node("Acme", ["x"], ["y"], domain="acme")],
         chain(node("Unsqueeze", ["x", "axes"], ["y"]), 8),
         chain(node("Concat", ["x", "x"], ["y"], axis=0), 60),
     ],
-    ids=["of values", "padding", "ceil", "a vector", "other lengths", "no axis", "of others", "axes", "doubled"],
+    ids=["of values", "padding", "ceil", "a vector", "other lengths", "no axis", "parts", "of others", "axes", "doubled"],
 )
 def test_what_cannot_be_told_stays_a_question(nodes: list[NodeProto], tmp_path: Path) -> None:
     path = written([*nodes, node("Shape", ["y"], ["size"])], ["size"], tmp_path / "x.onnx")

@@ -20,9 +20,11 @@ def small(held: object) -> tuple[float, ...] | None:
 
 
 def whole(held: object) -> tuple[int, ...] | None:
-    """Return the whole numbers of a constant that has only a few."""
+    """Return the numbers of a constant that has only a few, if all of them are whole."""
     numbers = small(held)
-    return None if numbers is None else tuple(int(n) for n in numbers)
+    if numbers is None or not all(float(n).is_integer() for n in numbers):
+        return None
+    return tuple(int(n) for n in numbers)
 
 
 def evaluated(node: Node, inputs: Sequence[object]) -> Held | None:
