@@ -164,7 +164,18 @@ def chain(one: NodeProto, count: int) -> list[NodeProto]:
         chain(node("Unsqueeze", ["x", "axes"], ["y"]), 8),
         chain(node("Concat", ["x", "x"], ["y"], axis=0), 60),
     ],
-    ids=["of values", "padding", "ceil", "a vector", "other lengths", "no axis", "parts", "of others", "axes", "doubled"],
+    ids=[
+        "of values",
+        "padding",
+        "ceil",
+        "a vector",
+        "other lengths",
+        "no axis",
+        "parts",
+        "of others",
+        "axes",
+        "doubled",
+    ],
 )
 def test_what_cannot_be_told_stays_a_question(nodes: list[NodeProto], tmp_path: Path) -> None:
     path = written([*nodes, node("Shape", ["y"], ["size"])], ["size"], tmp_path / "x.onnx")

@@ -75,7 +75,12 @@ class Distant(nn.Module):
     """Attention over patches, twice, whose bias depends on how far apart two of them are."""
 
     def __init__(
-        self, index: torch.Tensor = DISTANCES, entries: int = TOKENS, shared: bool = False, after: bool = False
+        self,
+        index: torch.Tensor = DISTANCES,
+        entries: int = TOKENS,
+        shared: bool = False,
+        after: bool = False,
+        second: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, WIDTH, 8, 8)
@@ -84,13 +89,15 @@ class Distant(nn.Module):
         self.table = nn.ParameterList(nn.Parameter(torch.randn(entries, HEADS)) for _ in range(1 if shared else 2))
         self.fc = nn.Linear(WIDTH, 5)
         self.after = after
-        self.register_buffer("places", index.clone(), persistent=False)
+        self.register_buffer("places0", index.clone(), persistent=False)
+        self.register_buffer("places1", (index if second is None else second).clone(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
         for depth in range(2):
             table = self.table[depth % len(self.table)]
-            bias = table[self.places.view(-1)].view(TOKENS, TOKENS, HEADS).permute(2, 0, 1).unsqueeze(0)
+            places: torch.Tensor = self.get_buffer(f"places{depth}")
+            bias = table[places.view(-1)].view(TOKENS, TOKENS, HEADS).permute(2, 0, 1).unsqueeze(0)
             parts = self.into[depth](x).reshape(len(x), TOKENS, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
             weights = parts[0] @ parts[1].transpose(-2, -1)
             weights = weights.softmax(-1) + bias if self.after else (weights + bias).softmax(-1)
@@ -244,6 +251,23 @@ def test_one_entry_that_is_two_numbers_in_the_file_is_refused(
 def test_a_table_that_two_layers_read_is_one(backbone: Register, tmp_path: Path) -> None:
     spec = registered(backbone, "distant", lambda: Distant(shared=True))
     exported(Distant, tmp_path / "x.onnx")  # with a table for each
+    with pytest.raises(AlignmentError, match=r"different values where the model uses one tensor, 'backbone.*table.0'"):
+        zoo.load(tmp_path / "x.onnx", spec=spec)
+
+
+@pytest.mark.parametrize("exporter", ["legacy", "dynamo", "dynamo, unfolded"])
+def test_a_table_of_which_each_layer_reads_other_entries_is_put_together(
+    exporter: str, backbone: Register, tmp_path: Path
+) -> None:
+    def make(shared: bool = True) -> nn.Module:
+        return Distant(entries=TOKENS + 8, shared=shared, second=DISTANCES + 8)
+
+    spec = registered(backbone, "distant", make)
+    theirs = exported(make, tmp_path / "x.onnx", exporter)
+    model = zoo.load(tmp_path / "x.onnx", spec=spec)
+    assert not differing(model, theirs)
+    assert not model.migration.uncertain
+    exported(lambda: make(shared=False), tmp_path / "x.onnx", exporter)  # half of the entries are two numbers there
     with pytest.raises(AlignmentError, match=r"different values where the model uses one tensor, 'backbone.*table.0'"):
         zoo.load(tmp_path / "x.onnx", spec=spec)
 

@@ -6,9 +6,10 @@ backwards here, by the index of our own model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -64,23 +65,47 @@ def _tables(layout: Layout) -> Iterator[Held]:
         yield from layer.slots.values()
 
 
-def agrees(held: Held, table: torch.Tensor, seen: torch.Tensor) -> bool:
-    """Tell whether a table gives what was read: each entry was the same wherever it was taken."""
-    return bit_equal(held.seen(table).contiguous(), seen.reshape(held.shape).contiguous())
+class Reading(NamedTuple):
+    """One way in which the model reads a table.
 
-
-def completed(held: Held, table: torch.Tensor, seen: torch.Tensor, source: Held | None) -> tuple[torch.Tensor, int]:
-    """Return a table with the entries that are never read, where the file has them, and how many numbers it lacks.
-
-    Args:
-        held: how the model reads it.
-        table: what is known of it; the rest is zero.
+    Attributes:
+        held: the table as it is read.
         seen: what is read.
         source: what that is in the file.
     """
-    lacking = int((held.undone(torch.ones(held.shape)) == 0).sum())
-    if lacking and source is not None and source.index is not None:
-        whole = source.constant.values() if source.constant.values is not None else table
-        if whole.shape == table.shape and agrees(held, whole.to(table.dtype), seen):
-            return whole.to(table.dtype), 0
+
+    held: Held
+    seen: torch.Tensor
+    source: Held | None
+
+    @property
+    def single(self) -> bool:
+        """Whether each entry is the same wherever it is taken."""
+        return agrees(self.held, self.held.undone(self.seen), self.seen)
+
+
+def agrees(held: Held, table: torch.Tensor, seen: torch.Tensor) -> bool:
+    """Tell whether a table gives what was read."""
+    return bit_equal(held.seen(table).contiguous(), seen.reshape(held.shape).contiguous())
+
+
+def completed(readings: Sequence[Reading]) -> tuple[torch.Tensor, int]:
+    """Return a table from all that is read of it, and how many numbers it lacks.
+
+    Of an entry that is read in several ways it has what the first one gives; one that is never read is that of the
+    file, where it has the table, or zero.
+    """
+    first = readings[0]
+    table = first.held.undone(first.seen)
+    known = torch.zeros(table.shape, dtype=torch.bool)
+    for each in readings:
+        read = each.held.undone(torch.ones(each.held.shape)) != 0
+        table = torch.where(read & ~known, each.held.undone(each.seen), table)
+        known |= read
+    lacking = int((~known).sum())
+    for source in (each.source for each in readings if lacking):
+        if source is not None and source.index is not None and source.constant.values is not None:
+            whole = source.constant.values().to(table.dtype)
+            if whole.shape == table.shape and all(agrees(each.held, whole, each.seen) for each in readings):
+                return whole, 0
     return table, lacking

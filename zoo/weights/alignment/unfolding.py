@@ -18,7 +18,7 @@ import torch
 from zoo.errors import AlignmentError
 from zoo.weights.alignment.layers import Held, Layer, Layout
 from zoo.weights.alignment.matching import Pairs
-from zoo.weights.alignment.tables import agrees, completed, indices_of
+from zoo.weights.alignment.tables import Reading, agrees, completed, indices_of
 from zoo.weights.dtypes import dtype_name
 from zoo.weights.migration.report import Provenance, TensorOrigin
 from zoo.weights.parity import bit_equal
@@ -129,7 +129,7 @@ def unfolded(
 def _uses(
     model: Layout, file: Layout, pairs: Pairs, unsure: frozenset[int], dtype: torch.dtype, path: Path
 ) -> dict[str, list[_Use]]:
-    """Return, for each tensor of the model, where it is used and what the file has there."""
+    """Return, for each tensor of the model, where it is used and what the file has there; first where it is whole."""
     found: dict[str, list[_Use]] = defaultdict(list)
     partner = dict(pairs)
     for ours, theirs in sorted(pairs):
@@ -145,7 +145,7 @@ def _uses(
             for part, given in _parted(held, source):
                 if part.constant.parameter is not None:
                     found[part.constant.parameter].append(_Use(given, part, layer, other, ours in unsure))
-    return found
+    return {name: sorted(uses, key=lambda use: use.held.index is not None) for name, uses in found.items()}
 
 
 def _parted(held: Held, source: _Source) -> Iterator[tuple[Held, _Source]]:
@@ -169,16 +169,20 @@ def _settled(
 ) -> tuple[torch.Tensor, int]:
     """Return a tensor of the model, which is the same wherever it is used, and how many numbers of it are not known."""
     first, *others = uses
-    tensor, lacking = _made(first.source, first.held, wanted, dtype), 0
-    if first.held.index is not None:
-        seen = _read(first.source, first.held, dtype)
-        if not agrees(first.held, tensor, seen):
-            reason = f"has different values where the model takes one entry of {name!r} several times"
-            raise AlignmentError(path, reason, first.theirs.told(), first.ours.told())
-        tensor, lacking = completed(first.held, tensor, seen, first.source.held)
+    if first.held.index is None:
+        tensor, lacking = _made(first.source, first.held, wanted, dtype), 0
+    else:
+        ways = {use.held.index: use for use in reversed(uses)}  # those that read the same entries add none
+        readings = []
+        for use in reversed(ways.values()):
+            readings.append(Reading(use.held, _read(use.source, use.held, dtype), use.source.held))
+            if not readings[-1].single:
+                reason = f"has different values where the model takes one entry of {name!r} several times"
+                raise AlignmentError(path, reason, use.theirs.told(), use.ours.told())
+        tensor, lacking = completed(readings)
     for again in others:
         _refuse_conflict(name, tensor, first, again, wanted, path)
-    return tensor, lacking
+    return tensor.reshape(wanted.shape).contiguous(), lacking
 
 
 def _origin(name: str, use: _Use, count: int, lacking: int) -> TensorOrigin:
@@ -355,7 +359,8 @@ def _refuse_conflict(
 ) -> None:
     """Check that a tensor which the model uses twice is the same both times."""
     one, other = first.source, again.source
-    if one.held is not None and other.held is not None and one.held.same(other.held):
+    unchanged = one.held is not None and other.held is not None and one.held.same(other.held)
+    if unchanged and first.held.index == again.held.index:
         return
     if again.held.index is not None:
         same = agrees(again.held, tensor, _read(other, again.held, tensor.dtype))
