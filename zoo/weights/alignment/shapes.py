@@ -142,9 +142,9 @@ def _filled(_: Node, __: Sequence[_Dims], given: Sequence[_Value]) -> list[_Dims
     return [] if wanted is None else [wanted]
 
 
-def _expanded(_: Node, dims: Sequence[_Dims], given: Sequence[_Value]) -> list[_Dims]:
+def _expanded(node: Node, dims: Sequence[_Dims], given: Sequence[_Value]) -> list[_Dims]:
     wanted = whole(given[1])
-    return [] if wanted is None else _broadcast(_, (dims[0], wanted), ())
+    return [] if wanted is None else _broadcast(node, (dims[0], wanted), given)
 
 
 def _counted(_: Node, __: Sequence[_Dims], given: Sequence[_Value]) -> list[_Dims]:

@@ -6,7 +6,7 @@ backwards here, by the index of our own model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -51,18 +51,12 @@ def with_indices(graph: Graph, skeleton: Model, parsed: ParsedSpec) -> Graph:
 
 def indices_of(layout: Layout) -> Mapping[str, torch.Tensor]:
     """Return the tensors of our state dict by which tables are read."""
-    return {
-        index.constant.parameter: index.constant.values()
-        for held in _tables(layout)
-        if (index := held.index) is not None
-        and index.constant.parameter is not None
-        and index.constant.values is not None
-    }
-
-
-def _tables(layout: Layout) -> Iterator[Held]:
-    for layer in layout.layers:
-        yield from layer.slots.values()
+    found = {}
+    for held in (each for layer in layout.layers for each in layer.slots.values()):
+        index = held.index.constant if held.index is not None else None
+        if index is not None and index.parameter is not None and index.values is not None:
+            found[index.parameter] = index.values()
+    return found
 
 
 class Reading(NamedTuple):
