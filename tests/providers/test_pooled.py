@@ -202,8 +202,9 @@ def test_a_pooled_backbone_takes_grey_and_learns_and_comes_back_from_each_format
     for suffix in ("pt", "safetensors", "onnx"):
         again = zoo.load(zoo.save(model, tmp_path / f"model.{suffix}"))
         assert again.spec == model.spec
-        with torch.no_grad():
-            assert torch.equal(again.eval()(image), model(image))
+        assert all(torch.equal(each, again.state_dict()[name]) for name, each in model.state_dict().items())
+        with torch.no_grad():  # where a file has its tensors decides which kernel a processor takes
+            assert torch.allclose(again.eval()(image), model(image), atol=1e-6)
 
 
 @pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
