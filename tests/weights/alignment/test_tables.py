@@ -363,7 +363,7 @@ def test_a_model_without_tables_is_not_built_for_its_indices(
     built = []
     right = tables.assemble
     monkeypatch.setattr(tables, "assemble", lambda *a, **k: built.append(a) or right(*a, **k))
-    plain = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 5))  # noqa: E731
+    plain = lambda: nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 5))  # noqa: E731
     for name, make, times in (("plain", plain, 0), ("distant", Distant, 1)):
         spec = registered(backbone, name, make)
         exported(make, tmp_path / "x.onnx", "dynamo, unfolded")
