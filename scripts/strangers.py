@@ -264,7 +264,7 @@ LARGE = {
     "timm vit_tiny_patch16_224": _whole_stranger(
         lambda: timm.create_model("vit_tiny_patch16_224"), "timm:vit_tiny_patch16_224", 224
     ),
-    "timm convnext_atto": _whole_stranger(lambda: timm.create_model("convnext_atto"), "timm:convnext_atto"),
+    "torchvision convnext_tiny": _whole_stranger(_named("convnext_tiny"), "torchvision:convnext_tiny"),
     "torchvision mobilenet_v3_large": _whole_stranger(_named("mobilenet_v3_large"), "torchvision:mobilenet_v3_large"),
     "timm:pvt_v2_b0": _provided_stranger("timm:pvt_v2_b0"),
     "torchvision:swin_t": _provided_stranger("torchvision:swin_t", 224),
