@@ -100,7 +100,7 @@ def refusals(folder: Path) -> Iterator[list[str]]:
         try:
             zoo.load(file, spec=spec)
         except WeightsError as error:
-            shown = error.without_remedy() if isinstance(error, AlignmentError) else error  # the remedy has the path
+            shown = error.advising("") if isinstance(error, AlignmentError) else error  # the remedy has the path
             told = str(shown).partition(": ")[2].replace("|", "\\|")
             yield [what, told]
         else:
