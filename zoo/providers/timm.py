@@ -46,11 +46,9 @@ class _Timm:
         import timm
 
         usual: Any = timm.create_model(name, pretrained=False)
-        others = (0,) if getattr(usual, "num_classes", 0) else (1000, 0)
-        return [
-            *([usual] if len(others) == 1 else []),
-            *(timm.create_model(name, pretrained=False, num_classes=count) for count in others),
-        ]
+        if not getattr(usual, "num_classes", None):
+            usual = timm.create_model(name, pretrained=False, num_classes=1000)
+        return [usual, timm.create_model(name, pretrained=False, num_classes=0)]
 
     def made_for(self, kind: str, name: str) -> Sequence[int]:
         """Return the channels and the size of the input that one of them was made for."""
