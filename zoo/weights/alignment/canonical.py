@@ -76,7 +76,7 @@ class _Walk:
         self.layers: list[Layer] = [Layer("input", "the input")]
         self.values.update({name: _Data(0) for name in graph.inputs})
         self.nodes = [each for node in ordered(graph, path) for each in unfused(node)]
-        self.uses = Counter(name for node in self.nodes for name in _taken(node))
+        self.uses = Counter(name for node in self.nodes for name in node.operands)
         self.uses.update(graph.outputs)
         self.takers: dict[str, set[str]] = {}  # which operators take a value
         self.letters = 0
@@ -84,7 +84,7 @@ class _Walk:
         self.nothing: dict[tuple[str, str], bool] = {}  # whether a weight in a role leaves everything as it is
         self.behind_affine: set[int] = set()  # what only multiplies, right behind a layer with weights
         for node in self.nodes:
-            for name in _taken(node):
+            for name in node.operands:
                 self.takers.setdefault(name, set()).add(node.op)
 
     def layout(self) -> Layout:
@@ -102,7 +102,7 @@ class _Walk:
         return _pruned(self.layers, tuple(outputs))
 
     def _take(self, node: Node) -> None:
-        given = [self.values[name] if name else None for name in _taken(node)]
+        given = [self.values[name] if name else None for name in node.operands]
         data = [each for each in given if isinstance(each, _Data)]
         if not data or node.op in ("Shape", "Size"):
             made = folded(node, [each for each in given if not isinstance(each, _Data)], self.constants)
@@ -357,11 +357,6 @@ def _pruned(layers: list[Layer], outputs: tuple[int, ...]) -> Layout:
     for index in kept:
         layers[index].inputs = [replace(edge, source=places[edge.source]) for edge in layers[index].inputs]
     return Layout([layers[index] for index in kept], outputs)
-
-
-def _taken(node: Node) -> tuple[str, ...]:
-    """Return the inputs whose numbers matter: of the second input of CastLike only the dtype does."""
-    return node.inputs[:1] if node.op == "CastLike" else node.inputs
 
 
 def _is(given: list[_Value | None], index: int, kind: type) -> bool:

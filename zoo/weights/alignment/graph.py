@@ -73,6 +73,11 @@ class Node:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     overload: str = ""
 
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The inputs whose numbers matter: of the second one of ``CastLike`` only the dtype does."""
+        return self.inputs[:1] if self.op == "CastLike" else self.inputs
+
     def ints(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Return an attribute that is a list of whole numbers."""
         value = self.attributes.get(name)

@@ -73,7 +73,7 @@ def refuse_unsafe(file: Graph, model: Graph, elements: int, path: Path) -> None:
     for node in file.nodes:
         refuse_unknown(node, path)
     for node in all_ordered(file, path):
-        taken = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other it takes the dtype alone
+        taken = node.operands
         made = bool(taken) and all(name in values for name in taken if name)
         given = [values.get(name) if name else None for name in node.inputs]
         if made:

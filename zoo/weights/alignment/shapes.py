@@ -42,7 +42,7 @@ def sized(graph: Graph, shape: Sequence[int], path: Path) -> Graph:
     shapes: dict[str, _Dims] = dict.fromkeys(graph.inputs, tuple(shape))
     answered = set()
     for node in ordered(graph, path):
-        taken = node.inputs[:1] if node.op == "CastLike" else node.inputs
+        taken = node.operands
         if node.op == "Shape" and taken[0] in shapes:
             constant = _told(node, shapes[taken[0]])
             constants[constant.name], values[constant.name] = constant, Held(constant)
