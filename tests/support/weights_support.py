@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 
 def listing(folder: Path) -> list[str]:
@@ -22,3 +23,14 @@ def odd_tensors() -> dict[str, torch.Tensor]:
         "c.flags": torch.tensor([True, False, True]),
         "d.view": torch.randn(4, 6).t(),
     }
+
+
+class Trunk(nn.Module):
+    """A ResNet of torchvision without its last layer, as a graph of others may end."""
+
+    def __init__(self, theirs: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*list(theirs.children())[:-1], nn.Flatten())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]

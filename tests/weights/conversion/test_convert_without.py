@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 from torchvision.models import resnet18, resnet50
 from torchvision.models.segmentation import fcn_resnet50
+from weights_support import Trunk
 
 import zoo
 from zoo.cli import main
@@ -137,18 +138,9 @@ def test_their_library_takes_the_rest(here: Path, theirs: nn.Module, trunk: Stat
         zoo.convert(zoo.save(zoo.build("lenet"), "l.pt"), "m.pth", without="head", to_keymap="timm")
 
 
-class _Trunk(nn.Module):
-    def __init__(self, theirs: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*list(theirs.children())[:-1], nn.Flatten())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
-
-
 def test_graphs_of_others_are_told_and_taken_too(theirs: nn.Module, here: Path) -> None:
     image = torch.rand(2, 3, 64, 64)
-    torch.onnx.export(_Trunk(theirs).eval(), (image,), "trunk.onnx", dynamo=True, verbose=False)
+    torch.onnx.export(Trunk(theirs).eval(), (image,), "trunk.onnx", dynamo=True, verbose=False)
     torch.onnx.export(theirs, (image,), "whole.onnx", dynamo=True, verbose=False)
     with pytest.raises(AlignmentError, match=r"weights='trunk\.onnx', fresh='head'\) takes the rest from it"):
         zoo.load("trunk.onnx", spec="resnet18")
@@ -163,7 +155,7 @@ def test_graphs_of_others_are_told_and_taken_too(theirs: nn.Module, here: Path) 
     for file in ("a.safetensors", "b.safetensors"):
         with torch.no_grad():
             (vector,) = zoo.load(file)(image)
-            torch.testing.assert_close(vector, _Trunk(theirs).eval()(image))
+            torch.testing.assert_close(vector, Trunk(theirs).eval()(image))
 
 
 def test_a_classifier_becomes_the_backbone_of_a_detector(here: Path) -> None:

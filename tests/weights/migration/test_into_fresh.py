@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
+from weights_support import Trunk
 
 import zoo
 from zoo.errors import KeymapError, SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
@@ -92,24 +93,15 @@ def test_a_part_that_has_to_fit_still_has_to(theirs: nn.Module, tmp_path: Path) 
     assert set(done.kept) == told  # counters are filled in for files from before there were any
 
 
-class _Trunk(nn.Module):
-    def __init__(self, theirs: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*list(theirs.children())[:-1], nn.Flatten())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
-
-
 def test_graphs_of_others_with_a_head_or_without(theirs: nn.Module, tmp_path: Path) -> None:
     image = torch.rand(2, 3, 64, 64)
-    for name, source in (("trunk", _Trunk(theirs).eval()), ("whole", theirs)):
+    for name, source in (("trunk", Trunk(theirs).eval()), ("whole", theirs)):
         torch.onnx.export(source, (image,), tmp_path / f"{name}.onnx", dynamo=True, verbose=False)
         model = zoo.build("resnet18", num_classes=5).eval()
         loaded(model, tmp_path / f"{name}.onnx")
         with torch.no_grad():
             (vector,) = model.neck(model.backbone(image))  # type: ignore[misc]
-            torch.testing.assert_close(vector, _Trunk(theirs).eval()(image))
+            torch.testing.assert_close(vector, Trunk(theirs).eval()(image))
 
 
 def test_a_tied_tensor_is_of_the_part_that_is_taken(tmp_path: Path) -> None:

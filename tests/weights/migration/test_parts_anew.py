@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 from torchvision.models.detection import retinanet_resnet50_fpn
+from weights_support import Trunk
 
 import zoo
 from zoo.errors import (
@@ -107,22 +108,13 @@ def test_a_classifier_gives_its_backbone_to_a_detector_and_a_detector_its_trunk_
     assert len(model.transfer.kept) == 334  # type: ignore[union-attr]
 
 
-class _Trunk(nn.Module):
-    def __init__(self, theirs: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*list(theirs.children())[:-1], nn.Flatten())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
-
-
 def test_a_graph_without_a_head_comes_into_a_model_whose_head_is_new(theirs: nn.Module, tmp_path: Path) -> None:
     path, image = tmp_path / "trunk.onnx", torch.rand(1, 3, 64, 64)
-    torch.onnx.export(_Trunk(theirs).eval(), (image,), path, dynamo=True, verbose=False)
+    torch.onnx.export(Trunk(theirs).eval(), (image,), path, dynamo=True, verbose=False)
     model = zoo.build("resnet18", weights=path, num_classes=5).eval()
     with torch.no_grad():
         (vector,) = model.neck(model.backbone(image))  # type: ignore[misc]
-        torch.testing.assert_close(vector, _Trunk(theirs).eval()(image))
+        torch.testing.assert_close(vector, Trunk(theirs).eval()(image))
     assert "Proven: onnxruntime on the file and the model agree" in str(model.migration)
     with pytest.raises(AlignmentError, match="is no graph of this model"):
         zoo.build("resnet34", weights=path, fresh="head")
